@@ -1,0 +1,80 @@
+"""seg: from a folder of labelled medical images to a trained, validated segmentation model; every rule a plugin.
+
+What stands here is the public interface, for programs and for plugins alike. Names that need torch or SimpleITK are
+imported when they are first used, so that `import seg` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from seg.errors import Exit, Record, SegError, usage_error
+from seg.hookspecs import Offer, hookimpl
+from seg.kinds import (
+    Architecture,
+    Augmenter,
+    Batch,
+    Candidate,
+    CaseArrays,
+    CaseIndex,
+    Ensembler,
+    Fingerprinter,
+    Layout,
+    Planner,
+    Position,
+    Sampler,
+)
+from seg.models import (
+    Case,
+    CaseMetrics,
+    CaseProperties,
+    ClassMetrics,
+    Configuration,
+    Dataset,
+    Description,
+    Evaluation,
+    Fingerprint,
+    Intensities,
+    Labels,
+    Plan,
+    Topology,
+)
+from seg.options import option
+from seg.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from seg.cropping import bounding_box, nonzero_mask
+    from seg.images import Geometry, Volume, read_image, read_label, write_label
+    from seg.model import Model, load
+    from seg.patches import cut_patch
+    from seg.stages.run import run
+
+_LAZY = {
+    "Geometry": "seg.images",
+    "Model": "seg.model",
+    "Volume": "seg.images",
+    "bounding_box": "seg.cropping",
+    "cut_patch": "seg.patches",
+    "load": "seg.model",
+    "nonzero_mask": "seg.cropping",
+    "read_image": "seg.images",
+    "read_label": "seg.images",
+    "run": "seg.stages.run",
+    "write_label": "seg.images",
+}
+
+__all__ = [
+    "Architecture", "Augmenter", "Batch", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
+    "CaseProperties", "ClassMetrics", "Configuration", "Dataset", "Description", "Ensembler", "Evaluation", "Exit",
+    "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model", "Offer", "Plan", "Planner",
+    "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology", "Volume", "bounding_box",
+    "cut_patch", "hookimpl", "load", "nonzero_mask", "option", "read_image", "read_label", "run", "usage_error",
+    "write_label",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'seg' has no attribute {name!r}")

@@ -1,0 +1,207 @@
+"""The kinds of component, as interfaces: what each is asked and what it gives.
+
+A component is a frozen attrs class whose fields are its options (declare them with `seg.option`). Its module imports no
+torch at top; the methods that need it import it. No base class is needed: whatever has the methods is one.
+
+Axes: B batch, C channels, K outputs, Z Y X voxels. A 2-D configuration has patches (Y, X) and batches (B, C, Y, X);
+cases always lie in memory as (C, Z, Y, X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from attrs import frozen
+
+from seg.models import (
+    Configuration,
+    Dataset,
+    Description,
+    Evaluation,
+    Fingerprint,
+    Plan,
+    Size3,
+    Topology,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from seg.progress import Progress
+
+
+@runtime_checkable
+class Layout(Protocol):
+    """How a folder (or a list of files) is read as a data set."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` looks like this layout. Cheap: no image is opened, no exception raised."""
+
+    def read(self, path: Path, labels: dict[str, int] | None) -> Dataset:
+        """The data set at `path`. `labels` (name → file value) takes the place of what the layout knows of classes.
+
+        Whatever is wrong with single cases goes into `Dataset.faults`.
+
+        Raises:
+            SegError: the data set as a whole cannot be read, with all the reasons.
+        """
+
+
+@runtime_checkable
+class Fingerprinter(Protocol):
+    """Looks at every case once, and says what a planner may know."""
+
+    def fingerprint(self, dataset: Dataset, progress: Progress) -> Fingerprint:
+        """The fingerprint of `dataset`, whose files have passed the check. Call `progress.advance()` after each case."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Decides everything that training needs, from the fingerprint alone."""
+
+    default_architecture: ClassVar[str]
+
+    def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
+        """The plan, with a reason for each value. Reads no image.
+
+        `Plan.planner`, `Plan.architecture` and `Plan.source` are filled in by the caller.
+        """
+
+    def reductions(self, configuration: Configuration) -> Iterator[tuple[Configuration, str]]:
+        """Cheaper and cheaper forms of `configuration`, each with its reason; asked for where a time budget would
+        leave the planned network too few steps."""
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """A network that is built from a topology."""
+
+    def topology(
+        self,
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        in_channels: int,
+        outputs: int,
+    ) -> Topology:
+        """The topology for these kernels and strides (one a stage), with this architecture's features and blocks."""
+
+    def feature_map_size(self, topology: Topology, patch: Sequence[int], classes: int) -> int:
+        """How many values its feature maps hold for one sample of size `patch`, as a planner counts memory
+        (NNUNET.md 5.7). `classes` counts the entries of the data set's `labels`."""
+
+    def loss_weights(self, topology: Topology) -> tuple[float, ...]:
+        """The weight of each output in the loss, summing to 1; one entry without deep supervision."""
+
+    def build(self, topology: Topology) -> torch.nn.Module:
+        """A module from float images (B, C, *patch) to a list of logits (B, K, *size), the first at the patch's size
+        and used for prediction, the others of the same size or coarser. In `eval()` mode one entry is enough."""
+
+
+@frozen(kw_only=True)
+class CaseIndex:
+    """Where a sampler may look in one case, without its voxels.
+
+    `locations` maps the position of a class in `Labels.foreground` to voxels of it, int32 (N, 3) in (z, y, x).
+    """
+
+    case: str
+    shape: Size3
+    locations: dict[int, NDArray[np.int32]]
+
+
+@frozen(kw_only=True)
+class Position:
+    """One entry of a batch: the case (its place in the list), the start of the patch in voxels of the case (it may lie
+    outside, what is outside reads as zero), and the class that was forced to occur in it, if any."""
+
+    case: int
+    start: Size3
+    forced_class: int | None = None
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Chooses what the next batch is cut from."""
+
+    def positions(
+        self, index: Sequence[CaseIndex], configuration: Configuration, margin: Size3, rng: np.random.Generator
+    ) -> list[Position]:
+        """`configuration.batch` positions of patches of size `configuration.patch3`.
+
+        `margin` is what the augmenter may read around a patch in all (both sides together), per axis. Every random
+        number comes from `rng`, which is made anew for each step from seed, epoch and step.
+        """
+
+
+@frozen(kw_only=True, eq=False)
+class CaseArrays:
+    """One preprocessed case as it lies in memory (tensors), or on disk (HDF5 datasets with the same slicing).
+
+    `image` is float32 (C, Z, Y, X), `label` int16 (Z, Y, X) with -1 outside the non-zero region.
+    """
+
+    image: Any
+    label: Any
+
+
+@frozen(kw_only=True, eq=False)
+class Batch:
+    """What the network is trained on: image float32 (B, C, *patch), label int64 (B, *patch), no negative labels."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+
+
+@runtime_checkable
+class Augmenter(Protocol):
+    """Makes batches out of cases and positions, on the device."""
+
+    def margin(self, configuration: Configuration) -> Size3:
+        """What it may read around a patch, per axis, both sides together."""
+
+    def batch(
+        self,
+        cases: Sequence[CaseArrays],
+        positions: Sequence[Position],
+        configuration: Configuration,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> Batch:
+        """The batch for `positions` on `device`. Every random number comes from `rng`."""
+
+
+@frozen(kw_only=True)
+class Candidate:
+    """A trained configuration (or a fold of one) that may take part in an ensemble, with its validation result."""
+
+    name: str
+    evaluation: Evaluation
+
+
+@runtime_checkable
+class Ensembler(Protocol):
+    """Chooses among candidates and combines their outputs."""
+
+    def select(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+        """The names of the candidates to combine, at least one."""
+
+    def combine_folds(self, logits: Iterable[torch.Tensor]) -> torch.Tensor:
+        """One map of logits (K, Z, Y, X) from those of the folds of one configuration, which share a grid."""
+
+    def combine_configurations(self, probabilities: Iterable[torch.Tensor]) -> torch.Tensor:
+        """One map of probabilities (K, Z, Y, X) on the case's grid from those of several configurations."""
+
+
+INTERFACES: dict[str, type] = {
+    "fingerprinter": Fingerprinter,
+    "planner": Planner,
+    "architecture": Architecture,
+    "augmenter": Augmenter,
+    "sampler": Sampler,
+    "ensembler": Ensembler,
+    "layout": Layout,
+}

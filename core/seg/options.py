@@ -1,0 +1,105 @@
+"""Options: the fields of a component's attrs class, with help, bounds and choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from seg.convert import from_data, to_data
+from seg.errors import Exit, Record, SegError, nearest
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word that users of command-line libraries know
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    choices: Sequence[Any] = (),
+) -> Any:
+    """Declare an option of a component: an attrs field with its help, its bounds and its choices.
+
+    Args:
+        default: its value when nothing is said; its type is the field's annotation.
+        help: one line, shown by `seg show`.
+        ge: the smallest value allowed.
+        le: the largest value allowed.
+        choices: the values allowed.
+    """
+    validators: list[Any] = []
+    if ge is not None:
+        validators.append(attrs.validators.ge(ge))
+    if le is not None:
+        validators.append(attrs.validators.le(le))
+    if choices:
+        validators.append(attrs.validators.in_(tuple(choices)))
+    metadata = {"help": help, "ge": ge, "le": le, "choices": tuple(choices)}
+    return attrs.field(default=default, kw_only=True, validator=validators, metadata=metadata)
+
+
+@frozen(kw_only=True)
+class OptionInfo:
+    """What `seg show` prints of one option."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    bounds: str
+
+
+def describe(kind: type) -> list[OptionInfo]:
+    """The options of an attrs class, in the order of its fields."""
+    attrs.resolve_types(kind)
+    return [
+        OptionInfo(
+            name=field.name,
+            type=getattr(field.type, "__name__", str(field.type)) if not hasattr(field.type, "__args__")
+            else str(field.type),
+            default=to_data(field.default) if field.default is not attrs.NOTHING else None,
+            help=field.metadata.get("help", ""),
+            bounds=_bounds(field),
+        )
+        for field in attrs.fields(kind)
+    ]
+
+
+def fill(kind: type, values: dict[str, Any], where: str) -> Any:
+    """An instance of the attrs class `kind` with `values` as options.
+
+    Raises:
+        SegError: an unknown option, a wrong type, a value out of bounds (exit 2); `where` stands before the name.
+    """
+    known = [field.name for field in attrs.fields(kind)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        there = f"{where}.{{{', '.join(known)}}}" if known else f"no options of {where}"
+        raise SegError(
+            [Record(code="SEG-C04", found=f"unknown option {where}.{name}", expected=there,
+                    advice=nearest(name, known)) for name in unknown],
+            Exit.USAGE,
+        )
+    return from_data(values, kind, file=where)
+
+
+def parse_value(text: str) -> Any:
+    """The value of `--set KEY=VALUE`, read as TOML where it is TOML (`8`, `0.5`, `true`, `[1, 2]`), else as text."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _bounds(field: Any) -> str:
+    choices = field.metadata.get("choices") or ()
+    if choices:
+        return " | ".join(str(choice) for choice in choices)
+    low, high = field.metadata.get("ge"), field.metadata.get("le")
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else f'{low} ≤ '}x{'' if high is None else f' ≤ {high}'}"

@@ -1,0 +1,31 @@
+"""What a long stage says while it runs. The command line shows it; Python callers may leave it out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """A stage's voice: a bar that advances, and lines of text."""
+
+    def start(self, title: str, total: int) -> None:
+        """A new bar of `total` steps takes the place of the last one."""
+
+    def advance(self, steps: int = 1) -> None:
+        """The bar moves on."""
+
+    def say(self, text: str) -> None:
+        """One line of text, kept in the log."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, title: str, total: int) -> None:
+        """Nothing is shown."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Nothing is shown."""
+
+    def say(self, text: str) -> None:
+        """Nothing is shown."""

@@ -1,0 +1,24 @@
+"""The plainest component of some kinds: useful as they are, and as a control in comparisons."""
+
+from collections.abc import Iterable
+
+from seg import Offer, hookimpl
+
+
+@hookimpl
+def seg_samplers() -> Iterable[Offer]:
+    """Offer uniform sampling."""
+    yield Offer("uniform", "seg_basic.uniform:UniformSampler", "Cases and places uniformly, no foreground forced.")
+
+
+@hookimpl
+def seg_augmenters() -> Iterable[Offer]:
+    """Offer plain patches."""
+    yield Offer("none", "seg_basic.plain:NoAugmenter", "Patches as they are.")
+
+
+@hookimpl
+def seg_ensemblers() -> Iterable[Offer]:
+    """Offer the mean of all candidates, and no ensemble at all."""
+    yield Offer("mean", "seg_basic.ensemblers:MeanEnsembler", "The mean of all candidates.")
+    yield Offer("none", "seg_basic.ensemblers:NoEnsembler", "The single best candidate.")

@@ -1,0 +1,38 @@
+"""nnU-Net's rules: fingerprint, planner and its presets, sampler, augmenter, ensembler (Isensee et al. 2021)."""
+
+from collections.abc import Iterable
+
+from seg import Offer, hookimpl
+
+
+@hookimpl
+def seg_fingerprinters() -> Iterable[Offer]:
+    """Offer nnU-Net's fingerprint."""
+    yield Offer("nnunet", "seg_nnunet.fingerprint:NnUNetFingerprinter", "Shapes, spacings, foreground intensities.")
+
+
+@hookimpl
+def seg_planners() -> Iterable[Offer]:
+    """Offer nnU-Net's planner and its residual-encoder presets."""
+    yield Offer("nnunet", "seg_nnunet.planner:NnUNetPlanner", "nnU-Net's default rules, for 8 GB.")
+    yield Offer("resenc_m", "seg_nnunet.planner:ResEncMPlanner", "nnU-Net's ResEnc M preset, for 8 GB.")
+    yield Offer("resenc_l", "seg_nnunet.planner:ResEncLPlanner", "nnU-Net's ResEnc L preset, for 24 GB.")
+    yield Offer("resenc_xl", "seg_nnunet.planner:ResEncXLPlanner", "nnU-Net's ResEnc XL preset, for 40 GB.")
+
+
+@hookimpl
+def seg_samplers() -> Iterable[Offer]:
+    """Offer nnU-Net's sampler."""
+    yield Offer("nnunet", "seg_nnunet.sampler:NnUNetSampler", "A third of each batch centred on foreground.")
+
+
+@hookimpl
+def seg_augmenters() -> Iterable[Offer]:
+    """Offer nnU-Net's augmentation."""
+    yield Offer("nnunet", "seg_nnunet.augmenter:NnUNetAugmenter", "Rotation, scaling, noise, blur, gamma, mirroring.")
+
+
+@hookimpl
+def seg_ensemblers() -> Iterable[Offer]:
+    """Offer nnU-Net's choice of configurations."""
+    yield Offer("nnunet", "seg_nnunet.ensembler:NnUNetEnsembler", "The best configuration, or the best pair.")
