@@ -1,0 +1,65 @@
+"""The device a run computes on, and the arithmetic it has."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from seg.errors import Exit, Record, SegError
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        SegError: no such device (exit 2), or none in this machine (exit 5).
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SegError(Record(code="SEG-C06", found=f"no device is called {name!r}", expected="auto, cpu, cuda, cuda:1 …"),
+                       Exit.USAGE) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SegError(Record(code="SEG-R03", found=f"there is no device {name!r} in this machine",
+                              expected=f"{torch.cuda.device_count()} CUDA devices",
+                              advice="Use --device cpu, or leave it out."), Exit.RESOURCES)
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 faster than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        return any("avx512_bf16" in flag or "amx" in flag for flag in _cpu_flags())
+    return False
+
+
+def autocast(device: torch.device, mode: str) -> AbstractContextManager[Any]:
+    """16-bit arithmetic as `mode` (on, off, auto) says; `auto` is on where the device has bfloat16."""
+    if mode == "on" or (mode == "auto" and has_bfloat16(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def _cpu_flags() -> set[str]:
+    """What the processor can do, by Linux's names; nothing elsewhere."""
+    from pathlib import Path
+
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.partition(":")[2].split())

@@ -1,0 +1,175 @@
+"""Everything a run was told, in one object: from defaults, a TOML file, `--set` and the command line, in this order.
+
+The file has a table `[run]` for the settings of the run itself, one for each kind of component (its options), and
+`[train]`, `[predict]`, `[metrics]`. `run.toml` of a run folder is such a file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from seg.convert import from_data, load_toml, to_data
+from seg.errors import Exit, Record, SegError, nearest, usage_error
+from seg.files import write_text
+from seg.hookspecs import KINDS
+from seg.options import fill, option, parse_value
+
+
+@frozen(kw_only=True)
+class TrainOptions:
+    """How a network is trained. `recipe` stands for a set of choices; 0 and auto mean: as the recipe says."""
+
+    recipe: str = option("auto", "nnunet: SGD, poly schedule; budget: AdamW, one cycle, averaged weights; "
+                         "auto: budget with --budget, else nnunet", choices=("auto", "nnunet", "budget"))
+    steps_per_epoch: int = option(250, "optimiser steps in an epoch", ge=1)
+    learning_rate: float = option(0.0, "peak learning rate; 0: the recipe's (nnunet 0.01, budget 0.002)", ge=0)
+    clip_norm: float = option(12.0, "largest norm of the gradient", ge=0)
+    min_steps: int = option(2200, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
+    autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
+                           choices=("auto", "on", "off"))
+
+
+@frozen(kw_only=True)
+class PredictOptions:
+    """How whole cases are predicted."""
+
+    step: float = option(0.5, "distance of neighbouring tiles as a part of the patch", ge=0.05, le=1)
+    mirroring: bool = option(True, "average over the mirror images of each tile")
+    autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
+                           choices=("auto", "on", "off"))
+
+
+@frozen(kw_only=True)
+class MetricOptions:
+    """How predictions are compared with the truth."""
+
+    tolerance_mm: float = option(1.0, "tolerance of the surface Dice (NSD); pixels where there is no spacing", ge=0.01)
+
+
+@frozen(kw_only=True)
+class Settings:
+    """The settings of a run. Empty texts and tuples mean: chosen by the program."""
+
+    planner: str = "nnunet"
+    architecture: str = ""
+    fingerprinter: str = "nnunet"
+    augmenter: str = "nnunet"
+    sampler: str = "nnunet"
+    ensembler: str = "nnunet"
+    configurations: tuple[str, ...] = ()
+    folds: tuple[str, ...] = ()
+    epochs: int = field(default=0, validator=attrs.validators.ge(0))
+    budget_s: float = field(default=0.0, validator=attrs.validators.ge(0))
+    device: str = "auto"
+    seed: int = field(default=0, validator=attrs.validators.ge(0))
+    labels: dict[str, int] = field(factory=dict)
+    splits: str = ""
+    plan: str = ""
+    options: dict[str, dict[str, Any]] = field(factory=dict)
+    train: TrainOptions = field(factory=TrainOptions)
+    predict: PredictOptions = field(factory=PredictOptions)
+    metrics: MetricOptions = field(factory=MetricOptions)
+
+    def of(self, kind: str) -> dict[str, Any]:
+        """The options set for the chosen component of a kind."""
+        return self.options.get(kind, {})
+
+
+GROUPS: dict[str, type] = {"train": TrainOptions, "predict": PredictOptions, "metrics": MetricOptions}
+
+
+def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> Settings:
+    """Settings from a TOML file, `KIND.OPTION=VALUE` texts and what the command line gave, later ones winning.
+
+    Raises:
+        SegError: unknown tables or keys (with the nearest right one), wrong types, bad values (exit 2).
+    """
+    tables = load_toml(file) if file else {}
+    _refuse_unknown(list(tables), ["run", *KINDS, *GROUPS], str(file))
+    for text in sets:
+        key, equals, value = text.partition("=")
+        group, dot, name = key.strip().partition(".")
+        if not (equals and dot and name):
+            raise usage_error(f"--set {text!r}", expected="KIND.OPTION=VALUE, for example planner.vram_gb=11")
+        _refuse_unknown([group], [*KINDS, *GROUPS], "--set")
+        tables.setdefault(group, {})[name] = parse_value(value.strip())
+    run = {**tables.get("run", {}), **given}
+    _refuse_unknown(list(run), [item.name for item in attrs.fields(Settings)], f"{file} [run]")
+    run["options"] = {kind: tables[kind] for kind in KINDS if kind in tables}
+    filled = {name: fill(kind, tables.get(name, {}), name) for name, kind in GROUPS.items()}
+    plain = {key: value for key, value in run.items() if key != "options"}
+    settings = from_data(plain, Settings, file=str(file or "settings"))
+    settings = attrs.evolve(settings, options=run["options"], **filled)
+    if settings.epochs and settings.budget_s:
+        raise usage_error("both a number of epochs and a budget of time", expected="one of --epochs and --budget")
+    return settings
+
+
+def write_settings(path: Path, settings: Settings, extra: dict[str, Any]) -> None:
+    """Write `settings` as TOML that `read_settings` reads back; `extra` tables stand as comments behind it."""
+    import tomli_w
+
+    data = to_data(settings)
+    tables = {name: data.pop(name) for name in GROUPS}
+    options = data.pop("options")
+    text = tomli_w.dumps({"run": data, **{kind: value for kind, value in options.items() if value}, **tables})
+    comment = tomli_w.dumps(extra) if extra else ""
+    write_text(path, text + "".join(f"# {line}\n".replace("#  ", "# ") for line in comment.splitlines()))
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """What differs between two settings and would change the result of what `old` already made."""
+    free = {"configurations", "folds", "device", "predict", "metrics"}
+    a, b = to_data(old), to_data(new)
+    return [f"{key}: {a[key]!r} then, {b[key]!r} now" for key in a if key not in free and a[key] != b[key]]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from `90s`, `10m`, `1.5h` or `1h30m`.
+
+    Raises:
+        SegError: it is none of these (exit 2).
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    parts = re.findall(r"([0-9.]+)\s*([smhd])", text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", text):
+        raise usage_error(f"budget {text!r}", expected="a time such as 90s, 10m, 1.5h")
+    try:
+        seconds = sum(float(number) * units[unit] for number, unit in parts)
+    except ValueError:
+        raise usage_error(f"budget {text!r}", expected="a time such as 90s, 10m, 1.5h") from None
+    if seconds <= 0:
+        raise usage_error(f"budget {text!r}", expected="more than no time")
+    return seconds
+
+
+def parse_labels(text: str) -> dict[str, int]:
+    """Names and file values from `cell=255,nucleus=128`.
+
+    Raises:
+        SegError: it has another form, or a name or value twice (exit 2).
+    """
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or not value.strip().isdigit():
+            raise usage_error(f"--labels {text!r}", expected="name=value,…, for example cell=255")
+        if name.strip() in found or int(value) in found.values():
+            raise usage_error(f"--labels {text!r}: {part!r} repeats a name or a value", expected="each of them once")
+        found[name.strip()] = int(value)
+    return found
+
+
+def _refuse_unknown(names: list[str], known: list[str], where: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SegError([Record(code="SEG-C04", found=f"unknown key {name!r} in {where}",
+                               expected=f"one of {', '.join(known)}", advice=nearest(name, known))
+                        for name in unknown], Exit.USAGE)
+
+
