@@ -1,0 +1,74 @@
+"""The state of a training, saved so that it can be resumed exactly, whatever happens meanwhile.
+
+A state is one safetensors file with its numbers in the header, and its SHA-256 in the name: a torn or altered file is
+recognised before it is read, and the one before it is taken. The two newest are kept. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seg.files import digest_file, whole_file
+
+KEPT = 2
+
+
+def save_state(folder: Path, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> Path:
+    """Save the state after `step` steps as `state_<step>_<digest>.safetensors`; older ones than the last are removed.
+
+    Raises:
+        SegError: the disk is full or not writable (exit 5); what was there before stays.
+    """
+    with whole_file(folder / f"state_{step:08d}.safetensors") as temporary:
+        plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata={"numbers": json.dumps(numbers)})
+        digest = digest_file(temporary)
+    saved = folder / f"state_{step:08d}.safetensors"
+    final = saved.replace(folder / f"state_{step:08d}_{digest[:32]}.safetensors")
+    for old in _states(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return final
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The newest state in `folder` whose content is what it was when it was saved, or None."""
+    for path in _states(folder):
+        if digest_file(path)[:32] == path.stem.rpartition("_")[2]:
+            return path
+    return None
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and numbers of a state."""
+    with safe_open(path, framework="pt") as stored:
+        numbers = json.loads(stored.metadata()["numbers"])
+        return {name: stored.get_tensor(name) for name in stored.keys()}, numbers  # noqa: SIM118 - no mapping
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors an optimiser keeps for each parameter, by name."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+            for index, values in state.items() for key, value in values.items() if value is not None}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _states(folder: Path) -> list[Path]:
+    """Finished states, newest first."""
+    return sorted(folder.glob("state_????????_*.safetensors"), reverse=True)

@@ -1,0 +1,292 @@
+"""The training loop: short, resumable to the bit, and never waiting for the device inside a step.
+
+Every random number of step n comes from (seed, n), so a training that was cut short goes on exactly as if it had not
+been. One thread makes the next batch while the network works on this one.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from attrs import define, frozen
+from torch import Tensor, nn
+
+from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state
+from seg.device import autocast
+from seg.errors import Exit, Record, SegError
+from seg.files import write_text
+from seg.kinds import Augmenter, Batch, CaseArrays, CaseIndex, Sampler
+from seg.losses import DiceCrossEntropy
+from seg.models import Configuration
+from seg.progress import Progress
+from seg.recipes import Recipe
+from seg.settings import TrainOptions
+
+SAVE_SHARE = 0.03  # of the time may go into saving states
+BAD_STEPS = 5  # losses in a row that are no numbers end a training
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """A signal stopped the training; its state is saved. The exit code is 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}; the state is saved, the same command goes on")
+        self.exit_code = 128 + number
+
+
+@frozen(kw_only=True)
+class Data:
+    """What batches are made of."""
+
+    cases: Sequence[CaseArrays]
+    index: Sequence[CaseIndex]
+    sampler: Sampler
+    augmenter: Augmenter
+
+
+@frozen(kw_only=True)
+class Length:
+    """How long to train: a number of steps, or a time in seconds (the other is 0)."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The part that is done after `step` steps and `seconds` of training."""
+        return seconds / self.seconds if self.seconds else step / self.steps
+
+
+@frozen(kw_only=True)
+class Job:
+    """One training: what, with what, for how long, where it is saved."""
+
+    folder: Path
+    configuration: Configuration
+    data: Data
+    network: nn.Module
+    loss: DiceCrossEntropy
+    recipe: Recipe
+    options: TrainOptions
+    length: Length
+    seed: int
+    device: torch.device
+    used_s: float = 0.0  # of the budget, before the first step
+
+
+@define
+class Trainer:
+    """The moving parts of a training: network, optimiser, running mean of the weights, and how far it is."""
+
+    job: Job
+    optimizer: torch.optim.Optimizer
+    mean: dict[str, Tensor]
+    step: int = 0
+    seconds: float = 0.0
+    sums: Tensor = attrs.field(factory=lambda: torch.zeros(2))  # of this epoch: loss, steps whose loss is a number
+    saved_at: float = -1e9
+    save_took: float = 0.0
+
+    @classmethod
+    def begin(cls, job: Job) -> Trainer:
+        """A new trainer, or the one that was saved in the job's folder."""
+        job.network.to(job.device).train()
+        trainer = cls(job=job, optimizer=job.recipe.optimizer(job.network), mean={}, seconds=job.used_s)
+        trainer.sums = trainer.sums.to(job.device)
+        if job.recipe.averages:
+            trainer.mean = {name: value.detach().clone() for name, value in job.network.state_dict().items()}
+        if found := newest_state(job.folder):
+            trainer._restore(found)
+        return trainer
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job's length is reached."""
+        return self.job.length.progress(self.step, self.seconds) >= 1
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return self.step // self.job.options.steps_per_epoch
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to predict with: the running mean where the recipe has one."""
+        current = self.job.network.state_dict()
+        chosen = self.mean or current
+        return {name: chosen[name].detach().cpu().contiguous() for name in current}
+
+    def train_step(self, batch: Batch) -> None:
+        """One step of the optimiser. Nothing here waits for the device, except where no step may be lost."""
+        job = self.job
+        rate = job.recipe.rate(self._schedule())
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(job.device, job.options.autocast):
+            outputs = job.network(batch.image)
+        loss = job.loss(outputs, batch.label)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(job.network.parameters(), job.options.clip_norm)
+        usable = torch.isfinite(loss) & torch.isfinite(norm)
+        for parameter in job.network.parameters():  # a bad step must not spoil the weights: its gradient becomes 0
+            if parameter.grad is not None:
+                parameter.grad = torch.where(usable, parameter.grad, 0.0)
+        self.optimizer.step()
+        self.sums += torch.stack([torch.where(usable, loss.detach(), 0.0), usable.float()])
+        self.step += 1
+        if self.mean:
+            self._average()
+
+    def _average(self) -> None:
+        decay = self.job.recipe.decay(self.step)
+        with torch.no_grad():
+            for name, value in self.job.network.state_dict().items():
+                if value.is_floating_point():
+                    self.mean[name].lerp_(value, 1 - decay)
+                else:
+                    self.mean[name].copy_(value)
+
+    def _schedule(self) -> float:
+        """Progress as the schedule sees it: nnU-Net's moves once an epoch."""
+        job = self.job
+        step = self.epoch * job.options.steps_per_epoch if job.recipe.name == "nnunet" else self.step
+        return job.length.progress(step, self.seconds)
+
+    def save(self) -> None:
+        """Save all that is needed to go on exactly."""
+        started = time.monotonic()
+        tensors = {f"network.{name}": value for name, value in self.job.network.state_dict().items()}
+        tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
+        tensors |= optimizer_tensors(self.optimizer) | {"sums": self.sums}
+        save_state(self.job.folder, self.step, tensors, {"step": self.step, "seconds": self.seconds})
+        self.saved_at = time.monotonic()
+        self.save_took = self.saved_at - started
+
+    def save_if_due(self) -> None:
+        """Save, unless the last state is so young that saving would cost more than its share of the time."""
+        if time.monotonic() - self.saved_at > self.save_took / SAVE_SHARE:
+            self.save()
+
+    def _restore(self, path: Path) -> None:
+        tensors, numbers = load_state(path)
+        pick = {prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+                for prefix in ("network.", "mean.")}
+        self.job.network.load_state_dict(pick["network."])
+        self.mean = {name: value.to(self.job.device) for name, value in pick["mean."].items()}
+        restore_optimizer(self.optimizer, tensors)
+        self.sums = tensors["sums"].to(self.job.device)
+        self.step, self.seconds = numbers["step"], numbers["seconds"]
+
+
+def train(job: Job, progress: Progress) -> dict[str, Tensor]:
+    """Train until the job's length is reached, and return the weights to predict with.
+
+    Writes a line of `metrics.jsonl` an epoch, and states to resume from.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the step was finished and the state saved.
+        SegError: the loss is no number any more (exit 3), the disk is full (exit 5).
+    """
+    trainer = Trainer.begin(job)
+    log = _Log(job.folder / "metrics.jsonl", trainer.epoch)
+    total = max(1, round(job.length.seconds)) if job.length.seconds else job.length.steps
+    progress.start(f"train {job.configuration.name}", total)
+    progress.advance(round(trainer.seconds) if job.length.seconds else trainer.step)
+    with _signals() as stopped, _batches(job, trainer.step) as next_batch:
+        while not trainer.finished:
+            started, shown = time.monotonic(), trainer.seconds
+            trainer.train_step(next_batch())
+            trainer.seconds += time.monotonic() - started
+            progress.advance(int(trainer.seconds) - int(shown) if job.length.seconds else 1)
+            if trainer.step % job.options.steps_per_epoch == 0 or trainer.finished:
+                _end_epoch(trainer, log, progress)
+            if stopped:
+                trainer.save()
+                raise Interrupted(stopped[0])
+    trainer.save()
+    return trainer.weights()
+
+
+def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
+    loss, usable = trainer.sums.tolist()
+    steps = trainer.step % trainer.job.options.steps_per_epoch or trainer.job.options.steps_per_epoch
+    if steps - usable >= min(BAD_STEPS, steps):
+        raise SegError(Record(code="SEG-T01", found=f"{steps - usable:.0f} of {steps} losses are no numbers",
+                              expected="finite losses", file=str(trainer.job.folder),
+                              advice="Look at the intensities with `seg check`, or lower train.learning_rate."),
+                       Exit.DATA)
+    row = {"epoch": -(-trainer.step // trainer.job.options.steps_per_epoch), "step": trainer.step,
+           "seconds": round(trainer.seconds, 2), "loss": round(loss / max(usable, 1), 5),
+           "lr": trainer.optimizer.param_groups[0]["lr"]}
+    trainer.sums.zero_()
+    log.add(row)
+    progress.say(f"epoch {row['epoch']}  step {row['step']}  loss {row['loss']:.4f}  {row['seconds']:.0f} s")
+    trainer.save_if_due()
+
+
+class _Log:
+    """One JSON object a line and epoch; lines of epochs that a resumed training does again are dropped."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self._path = path
+        rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._rows = [row for row in rows if json.loads(row)["epoch"] <= epochs]
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(json.dumps(row))
+        write_text(self._path, "\n".join(self._rows) + "\n")
+
+
+@contextmanager
+def _batches(job: Job, first: int) -> Iterator[Callable[[], Batch]]:
+    """Batches from step `first` on; a thread makes the next one meanwhile."""
+    margin = job.data.augmenter.margin(job.configuration)
+
+    def make(step: int) -> Batch:
+        rng = np.random.default_rng((job.seed, step))
+        positions = job.data.sampler.positions(job.data.index, job.configuration, margin, rng)
+        return job.data.augmenter.batch(job.data.cases, positions, job.configuration, rng, job.device)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        step = first
+        waiting: Future[Batch] = pool.submit(make, step)
+
+        def take() -> Batch:
+            nonlocal step, waiting
+            batch = waiting.result()
+            step += 1
+            waiting = pool.submit(make, step)
+            return batch
+
+        yield take
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that holds the number of the first SIGINT or SIGTERM; a second one stops at once."""
+    came: list[int] = []
+
+    def handler(number: int, frame: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    try:
+        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's business
+        yield came
+        return
+    try:
+        yield came
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
