@@ -44,33 +44,48 @@ from seg.options import option
 from seg.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from seg.blocks import BlockStyle, ConvBlock, UpBlock, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
+    from seg.ensembling import best_candidate, running_mean
     from seg.images import Geometry, Volume, read_image, read_label, write_label
     from seg.model import Model, load
     from seg.patches import cut_patch
     from seg.stages.run import run
+    from seg.topology import doubling_features, halving_weights, stage_voxels
 
 _LAZY = {
+    "BlockStyle": "seg.blocks",
+    "ConvBlock": "seg.blocks",
     "Geometry": "seg.images",
     "Model": "seg.model",
+    "UpBlock": "seg.blocks",
     "Volume": "seg.images",
+    "best_candidate": "seg.ensembling",
     "bounding_box": "seg.cropping",
     "cut_patch": "seg.patches",
+    "doubling_features": "seg.topology",
+    "encoder_stage": "seg.blocks",
+    "halving_weights": "seg.topology",
+    "initialise": "seg.blocks",
     "load": "seg.model",
     "nonzero_mask": "seg.cropping",
+    "output_head": "seg.blocks",
     "read_image": "seg.images",
     "read_label": "seg.images",
     "run": "seg.stages.run",
+    "running_mean": "seg.ensembling",
+    "stage_voxels": "seg.topology",
     "write_label": "seg.images",
 }
 
 __all__ = [
-    "Architecture", "Augmenter", "Batch", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
-    "CaseProperties", "ClassMetrics", "Configuration", "Dataset", "Description", "Ensembler", "Evaluation", "Exit",
-    "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model", "Offer", "Plan", "Planner",
-    "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology", "Volume", "bounding_box",
-    "cut_patch", "hookimpl", "load", "nonzero_mask", "option", "read_image", "read_label", "run", "usage_error",
-    "write_label",
+    "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex",
+    "CaseMetrics", "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description",
+    "Ensembler", "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels",
+    "Layout", "Model", "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError",
+    "Silent", "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "cut_patch", "doubling_features",
+    "encoder_stage", "halving_weights", "hookimpl", "initialise", "load", "nonzero_mask", "option", "output_head",
+    "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -1,0 +1,44 @@
+"""No augmentation: patches as they lie in the case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from seg import Batch, CaseArrays, Configuration, Position
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@frozen(kw_only=True)
+class NoAugmenter:
+    """Cuts plain patches: for validation, and as a control in comparisons."""
+
+    def margin(self, configuration: Configuration) -> tuple[int, int, int]:  # noqa: ARG002 - of the contract
+        """Nothing is read around a patch."""
+        return 0, 0, 0
+
+    def batch(
+        self,
+        cases: Sequence[CaseArrays],
+        positions: Sequence[Position],
+        configuration: Configuration,
+        rng: np.random.Generator,  # noqa: ARG002 - of the contract
+        device: torch.device,
+    ) -> Batch:
+        """The patches at `positions`: image float32 (B, C, *patch), label int64 (B, *patch); 0 outside the case."""
+        import torch
+
+        from seg import cut_patch
+
+        cut = [cut_patch(cases[one.case], one.start, configuration.patch3) for one in positions]
+        image = torch.stack([image for image, _ in cut]).to(device, torch.float32)
+        label = torch.stack([label for _, label in cut]).to(device, torch.int64).clamp_(min=0)
+        samples, channels = image.shape[:2]
+        return Batch(
+            image=image.view(samples, channels, *configuration.patch), label=label.view(samples, *configuration.patch)
+        )

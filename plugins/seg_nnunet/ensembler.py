@@ -1,0 +1,36 @@
+"""nnU-Net's ensembling: the best configuration or the best pair; logits over folds, probabilities over configurations.
+
+Isensee et al. 2021; nnU-Net 2.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from seg import Candidate, best_candidate, running_mean
+
+if TYPE_CHECKING:
+    import torch
+
+
+@frozen(kw_only=True)
+class NnUNetEnsembler:
+    """The single configuration or the pair with the largest mean Dice in cross-validation."""
+
+    def select(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+        """The configurations of the best candidate: one, or the two of a pair that is named `a+b`.
+
+        Exact ties go to the first, which is the simpler one where single configurations come before pairs.
+        """
+        return tuple(best_candidate(candidates).name.split("+"))
+
+    def combine_folds(self, logits: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The mean of the folds' logits (K, Z, Y, X), float32."""
+        return running_mean(logits)
+
+    def combine_configurations(self, probabilities: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The mean of the configurations' probabilities (K, Z, Y, X), float32."""
+        return running_mean(probabilities)
