@@ -1,0 +1,219 @@
+"""From one grid to another, as nnU-Net does it: splines in the plane, nearest neighbour across thick slices.
+
+Axes: C channels, Z Y X voxels; spacings in mm, in the order of the axes. Works on a CPU and a GPU alike, one channel at
+a time, so that what is needed beside input and output is of the size of one channel.
+
+A cubic spline is linear in its input: along each axis it is one matrix, made once for each pair of sizes. Far from the
+diagonal its entries fall off as 0.268^distance, so blocks of it are multiplied with what they can see alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seg.models import Size3
+
+ANISOTROPY = 3.0  # above this ratio of spacings the thickest axis is treated apart (Isensee et al. 2021)
+_PAD = 12  # edge voxels around the input; what lies beyond has a weight of 0.268^12 = 1e-7
+_REACH = 16  # voxels to both sides that a block of the matrix keeps: 0.268^15 = 3e-9
+_BLOCK = 64  # output voxels a block
+_TIE = 1e-5  # two labels this near to each other are tied: the weights are float32
+
+
+def resampled_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]) -> Size3:
+    """The size at `spacing_to` of what has `shape` at `spacing_from`: rounded half to even, at least one voxel.
+
+    The order of the operations is nnU-Net's, because it decides some halves.
+    """
+    z, y, x = (max(1, round(float(old) / float(new) * int(size)))
+               for old, new, size in zip(spacing_from, spacing_to, shape, strict=True))
+    return z, y, x
+
+
+def separate_axis(spacing_from: Sequence[float], spacing_to: Sequence[float]) -> int | None:
+    """The axis that is resampled apart from the other two, or None.
+
+    The present spacing decides if it is anisotropic, else the new one; where two axes share the largest spacing there
+    is none (nnU-Net 2.8).
+    """
+    for spacing in (spacing_from, spacing_to):
+        if max(spacing) / min(spacing) > ANISOTROPY:
+            thickest = [axis for axis in range(3) if spacing[axis] == max(spacing)]
+            return thickest[0] if len(thickest) == 1 else None
+    return None
+
+
+def resample(
+    array: Tensor, shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float], order: int
+) -> Tensor:
+    """`array` on a grid of size `shape`.
+
+    Order 3 equals SciPy's `zoom(grid_mode=True, mode="nearest")` clipped to the range of its input, which is what
+    scikit-image's `resize(mode="edge", anti_aliasing=False)` does, to 1e-5 of the standard deviation; it needs matrix
+    products in full float32 (no TF32). Along a separate axis: order `order` in each slice, then nearest neighbour.
+
+    Args:
+        array: float (C, Z, Y, X).
+        shape: the new size in voxels, of Z, Y, X.
+        spacing_from: spacing of `array`, mm.
+        spacing_to: spacing of the result, mm; the two decide only whether an axis is separate.
+        order: 0 nearest, 1 linear, 3 cubic.
+
+    Returns:
+        (C, *shape) of the type of `array`; `array` itself where it has that shape already.
+    """
+    if tuple(array.shape[1:]) == tuple(shape):
+        return array
+    axis = separate_axis(spacing_from, spacing_to)
+    result = array.new_empty((array.shape[0], *shape))
+    for channel in range(array.shape[0]):
+        result[channel] = _resize_volume(array[channel], shape, axis, order)
+    return result
+
+
+def resample_label(
+    label: Tensor, shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float], order: int = 1
+) -> Tensor:
+    """`label` on a grid of size `shape`: the indicator of each label is resampled, the largest wins.
+
+    Exact ties go to the label of the nearest voxel (batchgenerators 0.25.5). Order 0 takes that one everywhere.
+
+    Args:
+        label: integers (Z, Y, X), negative ones included.
+        shape: the new size in voxels.
+        spacing_from: spacing of `label`, mm.
+        spacing_to: spacing of the result, mm.
+        order: spline order of the indicators.
+
+    Returns:
+        (*shape), the type of `label`.
+    """
+    if tuple(label.shape) == tuple(shape):
+        return label
+    axis = separate_axis(spacing_from, spacing_to)
+    if axis is None:
+        return _vote(label, shape, order)
+    slices = label.movedim(axis, 0)
+    plane = [size for other, size in enumerate(shape) if other != axis]
+    slices = _vote(slices, (slices.shape[0], *plane), order)
+    return _nearest(slices, 0, shape[axis]).movedim(0, axis)
+
+
+def _vote(label: Tensor, shape: Sequence[int], order: int) -> Tensor:
+    """(Z, Y, X) → `shape`, label by label with the best so far; slices are not mixed where Z keeps its size."""
+    nearest = label
+    for axis in range(3):
+        nearest = _nearest(nearest, axis, shape[axis])
+    present = torch.unique(label).tolist()
+    if order == 0 or len(present) == 1 or tuple(label.shape) == tuple(shape):
+        return nearest
+    winner = torch.full_like(nearest, present[0])
+    best = torch.full(tuple(shape), -1.0, device=label.device)
+    tied = torch.zeros(tuple(shape), dtype=torch.bool, device=label.device)
+    for value in present:
+        share = _resize((label == value).float(), shape, order)
+        tied.logical_and_(share <= best + _TIE).logical_or_((share - best).abs_() <= _TIE)
+        winner.masked_fill_(share > best, value)
+        torch.maximum(best, share, out=best)
+    return torch.where(tied, nearest, winner)
+
+
+def _resize_volume(volume: Tensor, shape: Sequence[int], axis: int | None, order: int) -> Tensor:
+    """(Z, Y, X) → `shape`, float32."""
+    if axis is None:
+        return _clipped(volume.float(), shape, order, dims=(0, 1, 2))
+    slices = volume.movedim(axis, 0)
+    plane = [size for other, size in enumerate(shape) if other != axis]
+    slices = _clipped(slices.float(), (slices.shape[0], *plane), order, dims=(1, 2))
+    return _nearest(slices, 0, shape[axis]).movedim(0, axis)
+
+
+def _clipped(volume: Tensor, shape: Sequence[int], order: int, dims: tuple[int, ...]) -> Tensor:
+    """Resize, and clip the overshoot of a cubic spline to the range of the input over `dims`."""
+    if tuple(volume.shape) == tuple(shape):
+        return volume
+    resized = _resize(volume, shape, order)
+    if order <= 1:
+        return resized
+    return resized.clamp_(volume.amin(dims, keepdim=True), volume.amax(dims, keepdim=True))
+
+
+def _resize(volume: Tensor, shape: Sequence[int], order: int) -> Tensor:
+    """(Z, Y, X) float32 → `shape`, neither clipped nor separate."""
+    if order == 1:
+        if volume.shape[0] == shape[0]:
+            return F.interpolate(volume[None], tuple(shape[1:]), mode="bilinear", align_corners=False)[0]
+        return F.interpolate(volume[None, None], tuple(shape), mode="trilinear", align_corners=False)[0, 0]
+    axes = sorted(range(3), key=lambda axis: shape[axis] / volume.shape[axis])  # shrink first: less to do later
+    for axis in axes:
+        volume = _nearest(volume, axis, shape[axis]) if order == 0 else _spline(volume, axis, shape[axis])
+    return volume
+
+
+def _nearest(array: Tensor, axis: int, size: int) -> Tensor:
+    """Nearest neighbour along one axis; halves go up. Whole numbers, so that no rounding decides."""
+    old = array.shape[axis]
+    if old == size:
+        return array
+    source = (2 * torch.arange(size, device=array.device) + 1) * old // (2 * size)
+    return array.index_select(axis, source)
+
+
+def _spline(volume: Tensor, axis: int, size: int) -> Tensor:
+    """A cubic spline along one axis of (Z, Y, X), block by block of its matrix."""
+    old = volume.shape[axis]
+    if old == size:
+        return volume
+    before, after = volume.shape[:axis].numel(), volume.shape[axis + 1 :].numel()
+    columns = volume.reshape(before, old, after)
+    result = volume.new_empty((before, size, after))
+    for start, stop, low, high, block in _blocks(old, size):
+        weights = block.to(volume.device)
+        if after == 1:
+            result[:, start:stop, 0] = columns[:, low:high, 0] @ weights.T
+        else:
+            result[:, start:stop] = torch.matmul(weights, columns[:, low:high])
+    return result.reshape(*volume.shape[:axis], size, *volume.shape[axis + 1 :])
+
+
+@lru_cache(maxsize=128)
+def _blocks(old: int, new: int) -> tuple[tuple[int, int, int, int, Tensor], ...]:
+    """The matrix (new, old) of a cubic spline, as blocks: rows [start, stop), columns [low, high), weights."""
+    matrix = spline_matrix(old, new)
+    blocks = []
+    for start in range(0, new, _BLOCK):
+        stop = min(start + _BLOCK, new)
+        low = max(0, int((start + 0.5) * old / new - 0.5) - _REACH)
+        high = min(old, int((stop - 0.5) * old / new - 0.5) + 1 + _REACH)
+        block = np.ascontiguousarray(matrix[start:stop, low:high], dtype=np.float32)
+        blocks.append((start, stop, low, high, torch.from_numpy(block)))
+    return tuple(blocks)
+
+
+def spline_matrix(old: int, new: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """The cubic B-spline interpolation from `old` to `new` samples with edge values outside, float64 (new, old).
+
+    Samples lie at the middle of their voxels. Coefficients c of the samples s solve (c[i-1] + 4 c[i] + c[i+1]) / 6 =
+    s[i]; the value at x is the sum of four coefficients, weighted by the B-spline (Unser 1999).
+    """
+    from scipy.linalg import solve_banded
+
+    padded = old + 2 * _PAD
+    bands = np.repeat([[1 / 6], [4 / 6], [1 / 6]], padded, axis=1)
+    bands[0, 1] = bands[2, -2] = 2 / 6  # mirrored at both ends
+    coefficients = solve_banded((1, 1), bands, np.eye(padded))
+    position = (np.arange(new) + 0.5) * (old / new) - 0.5 + _PAD
+    left = np.floor(position).astype(int)
+    t = position - left
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3]) / 6
+    sampled = sum(weights[tap][:, None] * coefficients[left - 1 + tap] for tap in range(4))
+    matrix = np.array(sampled[:, _PAD:-_PAD])
+    matrix[:, 0] += sampled[:, :_PAD].sum(axis=1)  # the edge voxels are copies of the first and the last
+    matrix[:, -1] += sampled[:, -_PAD:].sum(axis=1)
+    return matrix
