@@ -37,7 +37,7 @@ def option(
     if choices:
         validators.append(attrs.validators.in_(tuple(choices)))
     metadata = {"help": help, "ge": ge, "le": le, "choices": tuple(choices)}
-    return attrs.field(default=default, kw_only=True, validator=validators, metadata=metadata)
+    return attrs.field(default=default, kw_only=True, validator=validators or None, metadata=metadata)
 
 
 @frozen(kw_only=True)

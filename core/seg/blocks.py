@@ -1,0 +1,134 @@
+"""What convolutional encoder-decoders are made of, in two and three dimensions.
+
+Axes: B batch, C channels, then two or three spatial axes. A block takes what it needs from a `Topology` and a level,
+0 being the finest, so that a network is little more than the order in which it calls its blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from seg.models import Topology
+
+LEAK = 0.01  # slope of LeakyReLU for negative values, nnU-Net's
+EPSILON = 1e-5  # added to variances
+
+_CONVOLUTIONS: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, type[nn.ConvTranspose2d | nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_NORMS: dict[tuple[str, int], type[nn.Module]] = {
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+}
+
+
+@frozen(kw_only=True)
+class BlockStyle:
+    """What is the same in every block of a network: "instance" or "batch" norm, "leaky_relu" or "relu"."""
+
+    norm: str = "instance"
+    activation: str = "leaky_relu"
+
+    @property
+    def slope(self) -> float:
+        """Slope of the activation for negative values."""
+        return LEAK if self.activation == "leaky_relu" else 0.0
+
+    def make_norm(self, dims: int, features: int) -> nn.Module:
+        """A normalisation with learnt scale and shift."""
+        return _NORMS[self.norm, dims](features, eps=EPSILON, affine=True)
+
+    def make_activation(self) -> nn.Module:
+        """The activation, in place: nobody needs what comes before it."""
+        return nn.LeakyReLU(self.slope, inplace=True) if self.slope else nn.ReLU(inplace=True)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, norm, activation.
+
+    The padding keeps the size where the stride is 1. Without `active` the activation is left to the caller.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        style: BlockStyle,
+        *,
+        bias: bool = True,
+        active: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = convolution(channels, kernel, stride, bias=bias)
+        self.norm = style.make_norm(len(kernel), channels[1])
+        self.activation = style.make_activation() if active else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (B, C, *size) to (B, features, *size / stride)."""
+        return cast("Tensor", self.activation(self.norm(self.conv(x))))
+
+
+class UpBlock(nn.Module):
+    """One decoder node: the coarser map upsampled, concatenated with what the level already has, then convolved.
+
+    The upsampling is a transposed convolution whose kernel is its stride, as in nnU-Net. `skips` counts the maps of
+    this level that are concatenated.
+    """
+
+    def __init__(self, topology: Topology, level: int, style: BlockStyle, skips: int = 1) -> None:
+        super().__init__()
+        features, kernel = topology.features[level], topology.kernels[level]
+        stride = topology.strides[level + 1]
+        self.up = _TRANSPOSED[topology.dims](topology.features[level + 1], features, stride, stride)  # type: ignore[arg-type]
+        self.convolutions = _stack(
+            (features * (skips + 1), features), kernel, (1,) * topology.dims, topology.decoder_blocks[level], style
+        )
+
+    def forward(self, coarse: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Float (B, coarser features, *size / stride) and skips (B, features, *size) to (B, features, *size)."""
+        return cast("Tensor", self.convolutions(torch.cat((self.up(coarse), *skips), dim=1)))
+
+
+def convolution(
+    channels: tuple[int, int], kernel: Sequence[int], stride: Sequence[int], *, bias: bool = True
+) -> nn.Conv2d | nn.Conv3d:
+    """A convolution from `channels[0]` to `channels[1]`, padded by (kernel − 1) / 2 along each axis."""
+    padding = tuple((width - 1) // 2 for width in kernel)
+    return _CONVOLUTIONS[len(kernel)](*channels, tuple(kernel), tuple(stride), padding, bias=bias)  # type: ignore[arg-type]
+
+
+def encoder_stage(topology: Topology, level: int, style: BlockStyle) -> nn.Sequential:
+    """The plain convolutions of an encoder stage; the first one carries the stage's stride."""
+    before = topology.features[level - 1] if level else topology.in_channels
+    channels = before, topology.features[level]
+    return _stack(channels, topology.kernels[level], topology.strides[level], topology.blocks[level], style)
+
+
+def output_head(topology: Topology, level: int) -> nn.Module:
+    """A convolution of one voxel from the features of a level to the logits."""
+    one = (1,) * topology.dims
+    return convolution((topology.features[level], topology.outputs), one, one)
+
+
+def initialise(network: nn.Module, slope: float = LEAK) -> None:
+    """Give all convolutions Kaiming-normal weights (He et al. 2015) for activations of `slope`, and biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=slope)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _stack(
+    channels: tuple[int, int], kernel: Sequence[int], stride: Sequence[int], count: int, style: BlockStyle
+) -> nn.Sequential:
+    first = ConvBlock(channels, kernel, stride, style)
+    one = (1,) * len(kernel)
+    return nn.Sequential(first, *(ConvBlock((channels[1],) * 2, kernel, one, style) for _ in range(count - 1)))

@@ -1,0 +1,76 @@
+"""UNet++ as a component: its options, its size; the network itself is in `_network`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from seg import Topology, doubling_features, option, stage_voxels
+
+if TYPE_CHECKING:
+    import torch
+
+
+@frozen(kw_only=True)
+class UNetPlusPlus:
+    """Nested U-Net with dense skips (Zhou et al. 2018), at whatever depth, strides and kernels the planner finds.
+
+    Its nodes beyond the plain U-Net cost memory and time, both of which a planner sees in `feature_map_size`: at
+    equal memory the patch gets smaller, or `features` may be halved.
+    """
+
+    features: int = option(32, "features of the finest depth, doubled at each coarser one", ge=1)
+    max_features: int = option(0, "the most features of a depth; 0: 512 in 2-D, 320 in 3-D", ge=0)
+    convolutions: int = option(2, "convolutions of each node", ge=1)
+    norm: str = option("instance", "normalisation after each convolution", choices=("instance", "batch"))
+    activation: str = option("leaky_relu", "activation after each norm", choices=("leaky_relu", "relu"))
+
+    def topology(
+        self,
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        in_channels: int,
+        outputs: int,
+    ) -> Topology:
+        """The topology for these kernels and strides, one a depth, finest first.
+
+        Raises:
+            SegError: there are fewer than two depths.
+        """
+        return Topology(
+            in_channels=in_channels,
+            outputs=outputs,
+            features=doubling_features(self.features, self.max_features, kernels),
+            kernels=tuple(map(tuple, kernels)),
+            strides=tuple(map(tuple, strides)),
+            blocks=(self.convolutions,) * len(kernels),
+            decoder_blocks=(self.convolutions,) * (len(kernels) - 1),
+        )
+
+    def feature_map_size(self, topology: Topology, patch: Sequence[int], classes: int) -> int:
+        """Values that the convolutions of all nodes give for one sample of size `patch`, counted as for the U-Net.
+
+        The depth i of a network of depth L has L − i nodes beyond its encoder stage, each with one transposed
+        convolution; there are L heads at full resolution with `classes` maps each.
+        """
+        depth = topology.stages - 1
+        voxels = stage_voxels(topology, patch)
+        maps = [features * size for features, size in zip(topology.features, voxels, strict=True)]
+        encoder = sum(count * size for count, size in zip(topology.blocks, maps, strict=True))
+        nodes = sum(
+            (depth - level) * (count + 1) * maps[level] for level, count in enumerate(topology.decoder_blocks)
+        )
+        return encoder + nodes + len(self.loss_weights(topology)) * classes * voxels[0]
+
+    def loss_weights(self, topology: Topology) -> tuple[float, ...]:
+        """Equal weights: all heads are at full resolution."""
+        heads = topology.stages - 1 if topology.deep_supervision else 1
+        return (1 / heads,) * heads
+
+    def build(self, topology: Topology) -> torch.nn.Module:
+        """A module from float (B, C, *patch) to logits (B, K, *patch), deepest head first, in `eval()` it alone."""
+        from seg_unetpp._network import build_network
+
+        return build_network(topology, self.norm, self.activation)
