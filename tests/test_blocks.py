@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+from seg import BlockStyle, ConvBlock, Topology, UpBlock, encoder_stage, initialise, output_head
+
+
+@pytest.fixture
+def topology():
+    return Topology(in_channels=2, outputs=3, features=(4, 6), kernels=((1, 3, 3), (3, 3, 3)),
+                    strides=((1, 1, 1), (1, 2, 2)), blocks=(2, 1), decoder_blocks=(2,))  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), (1, 1)), ((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 1, 2))])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_a_block_divides_the_size_by_its_stride(kernel, stride, norm):
+    block = ConvBlock((2, 5), kernel, stride, BlockStyle(norm=norm))
+    size = (8,) * len(kernel)
+    out = block(torch.randn(2, 2, *size))
+    assert out.shape == (2, 5, *(n // s for n, s in zip(size, stride, strict=True)))
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "relu"])
+def test_a_block_is_convolution_norm_activation(activation):
+    block = ConvBlock((2, 5), (3, 3, 3), (1, 1, 1), BlockStyle(activation=activation))
+    x = torch.randn(2, 2, 6, 6, 6)
+    mapped = block.conv(x)
+    centred = mapped - mapped.mean((2, 3, 4), keepdim=True)
+    normed = centred / (centred.square().mean((2, 3, 4), keepdim=True) + 1e-5).sqrt()
+    slope = 0.01 if activation == "leaky_relu" else 0.0
+    torch.testing.assert_close(block(x), torch.where(normed > 0, normed, slope * normed), atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_first_convolution_of_a_stage_has_its_stride(topology):
+    x = torch.randn(1, 2, 4, 8, 8)
+    fine = encoder_stage(topology, 0, BlockStyle())
+    coarse = encoder_stage(topology, 1, BlockStyle())
+    assert [len(fine), len(coarse)] == [2, 1]
+    assert fine(x).shape == (1, 4, 4, 8, 8)
+    assert coarse(fine(x)).shape == (1, 6, 4, 4, 4)
+
+
+@pytest.mark.parametrize("skips", [1, 3])
+def test_upsampling_ends_at_the_size_of_the_skips(topology, skips):
+    node = UpBlock(topology, 0, BlockStyle(), skips=skips)
+    same_level = [torch.randn(1, 4, 4, 8, 8) for _ in range(skips)]
+    out = node(torch.randn(1, 6, 4, 4, 4), same_level)
+    assert out.shape == (1, 4, 4, 8, 8)
+    assert output_head(topology, 0)(out).shape == (1, 3, 4, 8, 8)
+
+
+def test_initial_weights_keep_the_variance_and_biases_are_zero():
+    network = nn.Sequential(nn.Conv2d(64, 64, 3), nn.ConvTranspose2d(64, 64, 2))
+    initialise(network)
+    for layer in network:
+        fan = layer.weight[0].numel()
+        assert layer.weight.std().item() == pytest.approx((2 / (1 + 0.01**2) / fan) ** 0.5, rel=0.05)
+        assert layer.bias.count_nonzero() == 0
