@@ -71,6 +71,8 @@ def resample(
     if tuple(array.shape[1:]) == tuple(shape):
         return array
     axis = separate_axis(spacing_from, spacing_to)
+    if array.shape[0] == 1:
+        return _resize_volume(array[0], shape, axis, order)[None].to(array.dtype)
     result = array.new_empty((array.shape[0], *shape))
     for channel in range(array.shape[0]):
         result[channel] = _resize_volume(array[channel], shape, axis, order)

@@ -88,22 +88,35 @@ class Store:
         """Whether every case is there, made from just that."""
         return not self.missing(digests)
 
+    def require(self, digests: Mapping[str, str]) -> None:
+        """Refuse a store that lacks a case, or holds one that was made from something else.
+
+        Raises:
+            SegError: with the names of the cases (exit 3).
+        """
+        missing = self.missing(digests)
+        if missing:
+            names = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
+            raise SegError(Record(code="SEG-D32", file=str(self.folder), expected=f"{len(digests)} whole cases",
+                                  found=f"{len(missing)} cases are missing or stale: {names}",
+                                  advice="Run `seg preprocess` again: only these are done."))
+
     def path(self, case: str) -> Path:
         """The file of a case."""
         return self.folder / f"{case}.h5"
 
     def begin(self, source: str, cases: Mapping[str, str]) -> list[str]:
-        """Start (or go on with) a store of just these cases (case → digest); what else it held is given up.
+        """Start (or go on with) a store of just these cases (case → digest); what else it held is deleted.
 
         Returns:
             The cases to write.
         """
         missing = self.missing(cases)
         kept = {case: entry for case, entry in self._manifest.cases.items() if case in cases and case not in missing}
+        given_up = self._manifest.cases.keys() - kept.keys()
         self._save(Manifest(source=source, cases=kept))
-        for file in self.folder.glob("*.h5"):
-            if file.stem not in kept:
-                file.unlink()
+        for file in (*map(self.path, given_up), *self.folder.glob(".*.h5")):  # the hidden ones are of a killed run
+            file.unlink(missing_ok=True)
         return missing
 
     def write(
