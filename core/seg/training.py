@@ -78,9 +78,16 @@ class Job:
     recipe: Recipe
     options: TrainOptions
     length: Length
-    seed: int
+    seed: tuple[int, ...]
     device: torch.device
     used_s: float = 0.0  # of the budget, before the first step
+
+    def make_batch(self, step: int) -> Batch:
+        """The batch of a step, which depends on the seed and on the step alone."""
+        data, configuration = self.data, self.configuration
+        rng = np.random.default_rng((*self.seed, step))
+        positions = data.sampler.positions(data.index, configuration, data.augmenter.margin(configuration), rng)
+        return data.augmenter.batch(data.cases, positions, configuration, rng, self.device)
 
 
 @define
@@ -98,14 +105,20 @@ class Trainer:
 
     @classmethod
     def begin(cls, job: Job) -> Trainer:
-        """A new trainer, or the one that was saved in the job's folder."""
+        """The trainer that was saved in the job's folder, or a fresh one."""
+        trainer = cls.fresh(job)
+        if found := newest_state(job.folder):
+            trainer._restore(found)
+        return trainer
+
+    @classmethod
+    def fresh(cls, job: Job) -> Trainer:
+        """A trainer before its first step."""
         job.network.to(job.device).train()
         trainer = cls(job=job, optimizer=job.recipe.optimizer(job.network), mean={}, seconds=job.used_s)
         trainer.sums = trainer.sums.to(job.device)
         if job.recipe.averages:
             trainer.mean = {name: value.detach().clone() for name, value in job.network.state_dict().items()}
-        if found := newest_state(job.folder):
-            trainer._restore(found)
         return trainer
 
     @property
@@ -249,22 +262,15 @@ class _Log:
 @contextmanager
 def _batches(job: Job, first: int) -> Iterator[Callable[[], Batch]]:
     """Batches from step `first` on; a thread makes the next one meanwhile."""
-    margin = job.data.augmenter.margin(job.configuration)
-
-    def make(step: int) -> Batch:
-        rng = np.random.default_rng((job.seed, step))
-        positions = job.data.sampler.positions(job.data.index, job.configuration, margin, rng)
-        return job.data.augmenter.batch(job.data.cases, positions, job.configuration, rng, job.device)
-
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         step = first
-        waiting: Future[Batch] = pool.submit(make, step)
+        waiting: Future[Batch] = pool.submit(job.make_batch, step)
 
         def take() -> Batch:
             nonlocal step, waiting
             batch = waiting.result()
             step += 1
-            waiting = pool.submit(make, step)
+            waiting = pool.submit(job.make_batch, step)
             return batch
 
         yield take

@@ -1,0 +1,118 @@
+"""What a run will take, said before it is taken: time, disk, memory."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+from attrs import frozen
+
+from seg.device import choose_device, describe_device
+from seg.errors import Exit, Record, SegError
+from seg.models import Configuration, Fingerprint, Plan
+from seg.runfolder import Components, RunFolder
+from seg.settings import Settings
+
+BYTES_IMAGE, BYTES_LABEL, BYTES_WEIGHT = 4, 2, 4
+WEIGHT_COPIES = 5  # weights, gradient, two moments, running mean
+
+
+@frozen(kw_only=True)
+class Estimate:
+    """Time of training, disk for cases, states and predictions, memory of one training step; rough on purpose."""
+
+    length: str
+    trainings: int
+    train_s: float | None
+    disk_bytes: int
+    memory_bytes: int
+    device: str
+    folder: str
+
+    def lines(self) -> list[str]:
+        """The estimate in words."""
+        total = f", {format_seconds(self.train_s * self.trainings)} of training in all" if self.train_s else ""
+        return [
+            f"device {self.device}; run folder {self.folder}",
+            f"{self.trainings} training{'s' if self.trainings != 1 else ''} of {self.length} each{total}",
+            f"disk about {format_bytes(self.disk_bytes)}, memory about {format_bytes(self.memory_bytes)}",
+        ]
+
+    def refuse_without_space(self, folder: Path) -> None:
+        """Raise SegError (exit 5) where the disk of `folder` has less room than the run needs."""
+        free = shutil.disk_usage(folder).free
+        if free < self.disk_bytes:
+            raise SegError(Record(code="SEG-R01", found=f"{format_bytes(free)} free", file=str(folder),
+                                  expected=f"about {format_bytes(self.disk_bytes)}",
+                                  advice="Free some space, or choose another folder with -o."), Exit.RESOURCES)
+
+
+def estimate(folder: RunFolder, settings: Settings, components: Components) -> Estimate:
+    """What the chosen configurations and folds will take."""
+    plan, fingerprint = folder.plan(), folder.fingerprint()
+    chosen = [plan.configurations[name] for name in settings.configurations]
+    sizes = [_case_bytes(fingerprint, plan, configuration) for configuration in chosen]
+    length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
+              else format_seconds(settings.budget_s))
+    weights = max(_weight_bytes(configuration) for configuration in chosen)
+    step = max(_step_bytes(components, plan, configuration, reduced=bool(settings.budget_s)) for configuration in chosen)
+    disk = sum(sum(size) for size in sizes) + WEIGHT_COPIES * 2 * weights * len(chosen) * len(settings.folds)
+    return Estimate(
+        length=length,
+        trainings=len(chosen) * len(settings.folds),
+        train_s=settings.budget_s or None,
+        disk_bytes=disk,
+        memory_bytes=step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
+        device=describe_device(choose_device(settings.device)),
+        folder=str(folder.path),
+    )
+
+
+def format_bytes(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def format_seconds(seconds: float) -> str:
+    """A time as a person reads it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _case_bytes(fingerprint: Fingerprint, plan: Plan, configuration: Configuration) -> list[int]:
+    """Bytes of each case at the configuration's spacing."""
+    sizes = []
+    for shape, spacing in zip(fingerprint.shapes, fingerprint.spacings, strict=True):
+        turned = [(shape[axis], spacing[axis]) for axis in plan.transpose_forward]
+        new = [n if configuration.dims == 2 and axis == 0 else max(1, round(s / wanted * n))
+               for axis, ((n, s), wanted) in enumerate(zip(turned, configuration.spacing, strict=True))]
+        channels = len(plan.description.channel_names)
+        sizes.append(math.prod(new) * (BYTES_IMAGE * channels + BYTES_LABEL))
+    return sizes
+
+
+def _weight_bytes(configuration: Configuration) -> int:
+    """Bytes of the weights, counting two convolutions a stage on both sides."""
+    topology = configuration.topology
+    total = 0
+    for features, kernel, blocks in zip(topology.features, topology.kernels, topology.blocks, strict=True):
+        total += 2 * blocks * features * features * math.prod(kernel)
+    return total * BYTES_WEIGHT
+
+
+def _step_bytes(components: Components, plan: Plan, configuration: Configuration, *, reduced: bool) -> int:
+    """Bytes of the feature maps of one step: each is kept for the way back, before and after its normalisation."""
+    forms = [configuration, *(form for form, _ in components.planner.reductions(configuration))] if reduced else [
+        configuration]
+    classes = len(plan.description.labels.values)
+    sizes = [form.batch * components.architecture.feature_map_size(form.topology, form.patch, classes) * 4 * 2
+             for form in forms]
+    return sizes[0] if not reduced else min(sizes)

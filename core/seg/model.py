@@ -1,0 +1,320 @@
+"""A trained model as a folder of plain data, and how it is used in a program.
+
+    model = seg.load("runs/hippocampus/model")
+    labels = model.predict(image)                       # SimpleITK image in, SimpleITK image out
+    labels = model.predict(array, spacing=(1, 1, 1))    # array (Z, Y, X) or (C, Z, Y, X) in, array (Z, Y, X) out
+
+`model.json` says everything, `weights/*.safetensors` hold the numbers, `MANIFEST.sha256` the digests of both. Nothing in
+a model is ever executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import torch
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from seg.convert import dump_json, from_data
+from seg.device import autocast, choose_device
+from seg.errors import Exit, Record, SegError, usage_error
+from seg.files import digest_bytes, whole_folder
+from seg.kinds import Ensembler
+from seg.models import ComponentUse, Configuration, Plan
+from seg.preprocessing import Prepared, prepare
+from seg.registry import Registry, discover
+from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities
+from seg.settings import PredictOptions
+from seg.sliding_window import Window, sliding_window
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
+
+FORMAT = 1
+MANIFEST = "MANIFEST.sha256"
+TILE_BATCH_2D = 4
+
+
+@frozen(kw_only=True)
+class Member:
+    """One trained network: its configuration, its fold, the file of its weights."""
+
+    configuration: str
+    fold: str
+    weights: str
+
+
+@frozen(kw_only=True)
+class ModelDescription:
+    """All that a model is, but its weights.
+
+    `configurations` are as trained (after a budget's reductions, whose reasons stand beside); `plan` is the planner's.
+    `chosen` names the configurations that are combined at prediction.
+    """
+
+    schema: int = FORMAT
+    plan: Plan
+    configurations: dict[str, Configuration]
+    reductions: dict[str, tuple[str, ...]] = field(factory=dict)
+    members: tuple[Member, ...]
+    chosen: tuple[str, ...]
+    architecture: ComponentUse
+    ensembler: ComponentUse
+    components: tuple[ComponentUse, ...] = ()
+    orientations: dict[str, int] = field(factory=dict)
+    validation: dict[str, dict[str, float | None]] = field(factory=dict)  # configuration → metric → mean
+    autocast: str = "auto"
+    made_by: str = ""
+
+
+def write_model(folder: Path, description: ModelDescription, weights: dict[str, dict[str, Tensor]]) -> None:
+    """Write a model to `folder`, whole or not at all; `weights` maps the members' file names to tensors.
+
+    Raises:
+        SegError: the disk is full or not writable (exit 5).
+    """
+    content = {name: save_tensors({key: value.contiguous() for key, value in tensors.items()})
+               for name, tensors in weights.items()}
+    content["model.json"] = dump_json(description).encode()
+    lines = [f"{digest_bytes(data)}  {name}" for name, data in sorted(content.items())]
+    content[MANIFEST] = ("\n".join(lines) + "\n").encode()
+    with whole_folder(folder) as temporary:
+        for name, data in content.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (temporary / name).write_bytes(data)
+
+
+@define
+class Model:
+    """A model that is loaded: networks on a device, ready to predict."""
+
+    description: ModelDescription
+    digest: str
+    device: torch.device
+    options: PredictOptions
+    ensembler: Ensembler
+    networks: dict[str, list[nn.Module]]  # configuration → one for each fold
+
+    def predict(self, image: NDArray[Any] | sitk.Image, spacing: Sequence[float] | None = None) -> Any:
+        """The label map of one image, in the files' own values.
+
+        Args:
+            image: a SimpleITK image; or an array (Z, Y, X) or (C, Z, Y, X), for a 2-D model also (Y, X).
+            spacing: mm of the array's spatial axes, in their order; not with a SimpleITK image.
+
+        Returns:
+            A SimpleITK image on the same grid, or an array uint8/uint16 of the image's spatial shape.
+
+        Raises:
+            SegError: the number of channels or of axes does not fit (exit 3), no spacing was given (exit 2).
+        """
+        from seg.images import label_to_sitk, volume_from_sitk
+
+        if not isinstance(image, np.ndarray):
+            volume = volume_from_sitk(image)
+            labels, _ = self.predict_volume(volume.array, volume.spacing)
+            return label_to_sitk(self.to_file_values(labels), volume.geometry)
+        if spacing is None:
+            raise usage_error("an array without its spacing", expected="spacing=(z, y, x) in mm")
+        array, full = _as_volume(image, spacing, len(self.description.plan.description.channel_names))
+        labels, _ = self.predict_volume(array, full)
+        return self.to_file_values(labels).reshape(labels.shape[-len(spacing):])
+
+    def predict_volume(
+        self, array: NDArray[np.float32], spacing: Sequence[float], *, probabilities: bool = False, case: str = ""
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm; on request also the
+        probabilities float32 (K, Z, Y, X)."""
+        plan, chosen = self.description.plan, self.description.chosen
+        channels = len(plan.description.channel_names)
+        if array.shape[0] != channels:
+            raise SegError(Record(code="SEG-D04", found=f"{array.shape[0]} channels", expected=f"{channels}", case=case))
+        if len(chosen) == 1 and not probabilities:
+            return self._labels(chosen[0], array, spacing, case), None
+        combined = self.ensembler.combine_configurations(self._probabilities(array, spacing, case))
+        found = combined.cpu().numpy()
+        return labels_from_probabilities(found, plan.description.labels), found
+
+    def logits(self, name: str, image: Tensor) -> Tensor:
+        """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined."""
+        configuration = self.description.configurations[name]
+        folds = (self._one(network, configuration, image) for network in self.networks[name])
+        return self.ensembler.combine_folds(folds)
+
+    def to_file_values(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Ids as the values that the data set's own files use for them."""
+        declared = self.description.plan.description.labels
+        values = np.array([declared.file_value(index) for index in range(max(declared.ids) + 1)])
+        return values[labels].astype(np.uint8 if values.max() < 256 else np.uint16)
+
+    def _labels(self, name: str, array: NDArray[np.float32], spacing: Sequence[float], case: str) -> NDArray[Any]:
+        prepared, logits = self._predicted(name, array, spacing, case)
+        configuration = self.description.configurations[name]
+        return restore_labels(logits, prepared.properties, self.description.plan, configuration)
+
+    def _probabilities(self, array: NDArray[np.float32], spacing: Sequence[float], case: str) -> Iterator[Tensor]:
+        for name in self.description.chosen:
+            prepared, logits = self._predicted(name, array, spacing, case)
+            configuration = self.description.configurations[name]
+            yield torch.as_tensor(
+                restore_probabilities(logits, prepared.properties, self.description.plan, configuration)
+            )
+
+    def _predicted(
+        self, name: str, array: NDArray[np.float32], spacing: Sequence[float], case: str
+    ) -> tuple[Prepared, Tensor]:
+        configuration = self.description.configurations[name]
+        prepared = prepare(array, spacing, self.description.plan, configuration, case=case)
+        logits = self.logits(name, torch.as_tensor(prepared.image).to(self.device))
+        if not bool(torch.isfinite(logits).all()):
+            raise SegError(Record(code="SEG-M04", found="the network gave values that are no numbers", case=case,
+                                  advice="Look at the intensities of this image."))
+        return prepared, logits
+
+    def _one(self, network: nn.Module, configuration: Configuration, image: Tensor) -> Tensor:
+        window = make_window(configuration, self.options)
+        with torch.inference_mode(), autocast(self.device, self.options.autocast):
+            return sliding_window(network, image, window, configuration.topology.outputs)
+
+
+def make_window(configuration: Configuration, options: PredictOptions) -> Window:
+    """The sliding window of a configuration as the options want it."""
+    axes = configuration.mirror_axes if options.mirroring else ()
+    batch = TILE_BATCH_2D if configuration.dims == 2 else 1
+    return Window(patch=configuration.patch, step=options.step, mirror_axes=axes, batch=batch)
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    options: PredictOptions | None = None,
+    registry: Registry | None = None,
+) -> Model:
+    """Load the model in the folder `path` onto a device.
+
+    Raises:
+        SegError: no model there (exit 2); content and digests differ, or weights do not fit (exit 7); a plugin that it
+            needs is absent, with the `pip install` that brings it (exit 6); weights that are no numbers (exit 3).
+    """
+    folder = Path(path)
+    content = _verified(folder)
+    description = _description(content, folder)
+    registry = registry or discover()
+    architecture = build_component(registry, description.architecture)
+    ensembler = build_component(registry, description.ensembler)
+    where = choose_device(device)
+    networks: dict[str, list[nn.Module]] = {}
+    for member in description.members:
+        if member.configuration in description.chosen:
+            topology = description.configurations[member.configuration].topology
+            network = fitted(architecture.build(topology), load_tensors(content[member.weights]), folder / member.weights)
+            networks.setdefault(member.configuration, []).append(network.to(where).eval())
+    chosen = options or PredictOptions()
+    if chosen.autocast == "auto":
+        chosen = attrs.evolve(chosen, autocast=description.autocast)
+    return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
+                 ensembler=ensembler, networks=networks)
+
+
+def fitted(network: nn.Module, weights: dict[str, Tensor], file: Path) -> nn.Module:
+    """`network` with `weights`, if they are exactly its own and all numbers.
+
+    Raises:
+        SegError: names or shapes differ (exit 7), or a weight is no number (exit 3).
+    """
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if wrong:
+        first = wrong[0]
+        raise SegError(Record(code="SEG-M02", found=f"weights that do not fit their plan: {len(wrong)} differ, the "
+                              f"first is {first}: {given.get(first)}", expected=str(own.get(first)), file=str(file)),
+                       Exit.UNSAFE)
+    bad = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise SegError(Record(code="SEG-M03", found=f"weights that are no numbers: {', '.join(bad[:3])}",
+                              file=str(file)), Exit.DATA)
+    network.load_state_dict(weights)
+    return network
+
+
+def build_component(registry: Registry, use: ComponentUse) -> Any:
+    """The component that a model or run recorded.
+
+    Raises:
+        SegError: its plugin is not installed; the record says which `pip install` brings it (exit 6).
+    """
+    names = {use.name, f"{use.distribution}:{use.name}"}
+    found = [item for item in registry.of_kind(use.kind)
+             if item.name in names and item.plugin.distribution == use.distribution]
+    if not found:
+        advice = f"pip install {use.distribution}=={use.version}"
+        raise SegError(Record(code="SEG-P04", found=f"the {use.kind} {use.name!r} of {use.distribution} {use.version} is "
+                              "not installed here", advice=advice), Exit.PLUGIN)
+    component, _ = registry.build(use.kind, found[0].qualified, dict(use.options))
+    return component
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    """The content of every file of the manifest, each with the digest it should have."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise usage_error(f"no model: {folder} has no {MANIFEST}", expected="the folder `model` of a run",
+                          file=str(folder))
+    content = {MANIFEST: manifest.read_bytes()}
+    for line in content[MANIFEST].decode("utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        file = folder / name
+        inside = file.resolve().is_relative_to(folder.resolve())
+        data = file.read_bytes() if inside and file.is_file() else b""
+        if digest_bytes(data) != digest:
+            raise SegError(Record(code="SEG-M01", found="content that differs from its digest, or is not there",
+                                  expected=f"SHA-256 {digest[:16]}…", file=str(file),
+                                  advice="Copy the model again from where it came."), Exit.UNSAFE)
+        content[name] = data
+    return content
+
+
+def _description(content: dict[str, bytes], folder: Path) -> ModelDescription:
+    import json
+
+    try:
+        data = json.loads(content["model.json"])
+        schema = data["schema"]
+    except (KeyError, ValueError, TypeError):
+        raise SegError(Record(code="SEG-M01", found="no readable model.json", file=str(folder)), Exit.UNSAFE) from None
+    if schema != FORMAT:
+        raise SegError(Record(code="SEG-M05", found=f"model format {schema}", expected=f"{FORMAT}", file=str(folder),
+                              advice="Upgrade segplug to read newer models."), Exit.UNSAFE)
+    description = from_data(data, ModelDescription, file=str(folder / "model.json"), exit_code=Exit.UNSAFE)
+    missing = [member.weights for member in description.members if member.weights not in content]
+    if missing:
+        raise SegError(Record(code="SEG-M01", found=f"weights that the manifest lacks: {missing}", file=str(folder)),
+                       Exit.UNSAFE)
+    return description
+
+
+def _as_volume(
+    image: NDArray[Any], spacing: Sequence[float], channels: int
+) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    """An array of two or three spatial axes, with or without channels, as (C, Z, Y, X) and its spacing."""
+    axes = len(spacing)
+    if axes not in (2, 3) or image.ndim not in (axes, axes + 1):
+        raise SegError(Record(code="SEG-D15", found=f"an array of shape {image.shape} with {axes} spacings",
+                              expected="(Z, Y, X) or (C, Z, Y, X) with three spacings, (Y, X) with two"))
+    array = image if image.ndim == axes + 1 else image[None]
+    if array.shape[0] != channels:
+        raise SegError(Record(code="SEG-D04", found=f"{array.shape[0]} channels", expected=f"{channels}"))
+    if axes == 2:
+        array = array[:, None]
+    full = (999.0, *spacing) if axes == 2 else tuple(spacing)
+    return np.ascontiguousarray(array, dtype=np.float32), (float(full[0]), float(full[1]), float(full[2]))

@@ -1,0 +1,138 @@
+"""A run on disk: where everything lies, and the components and settings it was made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from seg.convert import load_json, read_json, write_json
+from seg.errors import Exit, Record, SegError
+from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Planner, Sampler
+from seg.models import ComponentUse, Dataset, Fingerprint, Plan
+from seg.registry import Registry
+from seg.settings import Settings, differences, read_settings, write_settings
+
+
+@frozen(kw_only=True)
+class Components:
+    """The chosen component of each kind, and the record of each use."""
+
+    fingerprinter: Fingerprinter
+    planner: Planner
+    architecture: Architecture
+    augmenter: Augmenter
+    sampler: Sampler
+    ensembler: Ensembler
+    uses: dict[str, ComponentUse]
+
+    @classmethod
+    def resolve(cls, settings: Settings, registry: Registry) -> Components:
+        """Build every component that `settings` names; all mistakes are found before any work begins.
+
+        Raises:
+            SegError: unknown names or options (exit 2), plugins that are broken or clash (exit 6).
+        """
+        built: dict[str, Any] = {}
+        uses: dict[str, ComponentUse] = {}
+        names = {kind: getattr(settings, kind) for kind in
+                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler")}
+        for kind, name in names.items():
+            chosen = name or built["planner"].default_architecture
+            built[kind], uses[kind] = registry.build(kind, chosen, settings.of(kind))
+        return cls(**built, uses=uses)
+
+
+@frozen
+class RunFolder:
+    """The folder of one run; reads like a lab book."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The bundle to hand on."""
+        return self.path / "model"
+
+    @property
+    def log(self) -> Path:
+        """Everything that was said."""
+        return self.path / "log.txt"
+
+    def cases(self, configuration: str) -> Path:
+        """The case store of a configuration."""
+        return self.path / "cases" / configuration
+
+    def training(self, configuration: str, fold: str) -> Path:
+        """Weights, states and curves of one training."""
+        return self.path / "training" / configuration / f"fold_{fold}"
+
+    def validation(self, configuration: str, fold: str) -> Path:
+        """Predictions and metrics of the cases that a training did not see."""
+        return self.path / "validation" / configuration / f"fold_{fold}"
+
+    def dataset(self) -> Dataset:
+        """The data set as it was found."""
+        return read_json(self._there("dataset.json"), Dataset)
+
+    def fingerprint(self) -> Fingerprint:
+        """What the planner knew."""
+        return read_json(self._there("fingerprint.json"), Fingerprint)
+
+    def plan(self) -> Plan:
+        """What the planner decided."""
+        return read_json(self._there("plan.json"), Plan)
+
+    def settings(self) -> Settings:
+        """The settings as resolved."""
+        return read_settings(self._there("run.toml"), [], {})
+
+    def splits(self) -> list[dict[str, list[str]]]:
+        """Case ids of `train` and `val`, fold by fold."""
+        found: list[dict[str, list[str]]] = load_json(self._there("splits.json"))
+        return found
+
+    def keep_settings(self, settings: Settings, components: Components) -> None:
+        """Write `run.toml`, unless the folder was made with settings that differ in what matters.
+
+        Raises:
+            SegError: they differ; the record says in what (exit 2).
+        """
+        file = self.path / "run.toml"
+        if file.exists():
+            changed = differences(self.settings(), settings)
+            if changed:
+                raise SegError([Record(code="SEG-C07", found=f"this run folder was made with other settings: {change}",
+                                       file=str(self.path), advice="Choose another folder with -o, or delete this one.")
+                                for change in changed], Exit.USAGE)
+        uses = {kind: {"name": use.name, "from": f"{use.distribution} {use.version}"}
+                for kind, use in components.uses.items()}
+        write_settings(file, settings, {"components": uses, "versions": versions()})
+
+    def add_time(self, stage: str, seconds: float) -> None:
+        """Note what a stage took; starts add up."""
+        file = self.path / "timings.json"
+        times = load_json(file) if file.exists() else {}
+        times[stage] = round(times.get(stage, 0.0) + seconds, 2)
+        write_json(file, times)
+
+    def _there(self, name: str) -> Path:
+        file = self.path / name
+        if not file.is_file():
+            raise SegError(Record(code="SEG-C08", found=f"no {name} in {self.path}", expected="a run folder",
+                                  file=str(file), advice="Make one with `seg run`."), Exit.USAGE)
+        return file
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides results."""
+    found = {"python": platform.python_version()}
+    for name in ("segplug", "torch", "numpy", "scipy", "SimpleITK", "h5py"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "?"
+    return found

@@ -1,0 +1,201 @@
+"""The chain of all stages: from a folder of labelled images to a validated model and its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+
+from seg.convert import read_json, to_data, write_json
+from seg.device import choose_device
+from seg.errors import Record, SegError, usage_error
+from seg.estimates import Estimate, estimate
+from seg.files import digest_json, locked
+from seg.metrics import evaluation
+from seg.models import Dataset, Evaluation, Fingerprint, Plan
+from seg.nnunet_files import read_plan_file
+from seg.progress import Progress, Silent
+from seg.registry import Registry, discover
+from seg.runfolder import Components, RunFolder
+from seg.settings import Settings
+from seg.splits import make_splits
+from seg.stages.bundle import make_bundle
+from seg.stages.check import CheckReport, check, find_dataset
+from seg.stages.evaluate import write_evaluation
+from seg.stages.fingerprint import make_fingerprint
+from seg.stages.plan import make_plan
+from seg.stages.preprocess import preprocess
+from seg.stages.report import write_report
+from seg.stages.train import Fold, train_fold
+from seg.stages.validate import validate_fold
+
+CPU_BUDGET_S = 20 * 60.0
+GPU_EPOCHS = 1000  # nnU-Net's length
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """What a run came to: metrics of each configuration over all its validated cases, and where things lie."""
+
+    folder: Path
+    estimate: Estimate
+    evaluations: dict[str, Evaluation]
+    records: tuple[Record, ...]
+
+
+def run(
+    data: Path,
+    out: Path | None = None,
+    settings: Settings | None = None,
+    *,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> RunResult:
+    """Everything, from `data` to a model bundle and a report in the folder `out` (`runs/<dataset>`).
+
+    What an earlier run finished in the same folder with the same settings is kept; a training that was cut short goes
+    on. `dry_run` stops after the plan and the estimates.
+
+    Raises:
+        SegError: bad settings, refused data, a folder in use, a full disk; `exit_code` says which.
+    """
+    settings, progress = with_length(settings or Settings()), progress or Silent()
+    registry = registry or discover()
+    components = Components.resolve(settings, registry)
+    dataset = find_dataset(data, registry, settings.labels or None)
+    folder = RunFolder(out or Path("runs") / dataset.description.name)
+    with locked(folder.path):
+        folder.keep_settings(settings, components)
+        report = checked(dataset, folder, settings, progress)
+        prepare_plan(dataset, folder, settings, components, report, progress)
+        settings = _with_choices(settings, folder)
+        costs = estimate(folder, settings, components)
+        for line in costs.lines():
+            progress.say(line)
+        costs.refuse_without_space(folder.path)
+        evaluations = {} if dry_run else _train_and_validate(folder, settings, components, report, progress)
+    return RunResult(folder=folder.path, estimate=costs, evaluations=evaluations, records=report.records)
+
+
+def with_length(settings: Settings) -> Settings:
+    """`settings` with a length of training: nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU."""
+    device = choose_device(settings.device)
+    if settings.epochs or settings.budget_s:
+        return settings
+    if device.type == "cuda":
+        return attrs.evolve(settings, epochs=GPU_EPOCHS)
+    return attrs.evolve(settings, budget_s=CPU_BUDGET_S)
+
+
+def checked(dataset: Dataset, folder: RunFolder, settings: Settings, progress: Progress) -> CheckReport:
+    """The check of every file; notes and warnings are said, faults refuse the data set.
+
+    Raises:
+        SegError: the faults of all cases (exit 3).
+    """
+    with timed(folder, "check"):
+        kfold = not settings.splits and settings.folds != ("all",)
+        report = check(dataset, needs_folds=kfold, progress=progress)
+        write_json(folder.path / "check.json", report.records)
+        write_json(folder.path / "dataset.json", dataset)
+    for record in report.records:
+        if record.severity != "error":
+            progress.say(str(record))
+    if report.errors:
+        raise SegError(list(report.errors))
+    return report
+
+
+def prepare_plan(
+    dataset: Dataset, folder: RunFolder, settings: Settings, components: Components, report: CheckReport,
+    progress: Progress,
+) -> Plan:  # fmt: skip
+    """Fingerprint, plan and splits, each made anew only if what it comes from changed."""
+    uses = components.uses
+    source = digest_json([report.digests, to_data(dataset.description), to_data(uses["fingerprinter"])])
+    file = folder.path / "fingerprint.json"
+    with timed(folder, "fingerprint"):
+        if not file.exists() or read_json(file, Fingerprint).source != source:
+            write_json(file, make_fingerprint(dataset, components.fingerprinter, source=source, progress=progress))
+    with timed(folder, "plan"):
+        plan = _plan(dataset, folder.fingerprint(), settings, components)
+        write_json(folder.path / "plan.json", plan)
+        write_json(folder.path / "splits.json", make_splits(dataset.cases, settings.splits))
+    return plan
+
+
+def _plan(dataset: Dataset, fingerprint: Fingerprint, settings: Settings, components: Components) -> Plan:
+    uses = components.uses
+    if settings.plan:
+        return read_plan_file(Path(settings.plan), dataset.description)
+    source = digest_json([to_data(fingerprint), to_data(uses["planner"]), to_data(uses["architecture"])])
+    return make_plan(fingerprint, dataset.description, components.planner, uses["planner"].name,
+                     components.architecture, uses["architecture"].name, source)
+
+
+def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
+    """`settings` with configurations and folds by name, all of them known."""
+    plan, count = folder.plan(), len(folder.splits())
+    trainable = [name for name, item in plan.configurations.items() if item.previous_stage is None]
+    names = settings.configurations or (("3d_fullres",) if "3d_fullres" in trainable else ("2d",))
+    names = tuple(trainable) if names == ("all",) else names
+    for name in names:
+        if name not in trainable:
+            raise usage_error(f"configuration {name!r}", expected=f"one of {', '.join(trainable)}, or all")
+    folds = settings.folds or tuple(str(index) for index in range(count))
+    for fold in folds:
+        if fold != "all" and not fold.isdigit():
+            raise usage_error(f"fold {fold!r}", expected=f"0 to {count - 1}, or all")
+    return attrs.evolve(settings, configurations=names, folds=folds)
+
+
+def _train_and_validate(
+    folder: RunFolder, settings: Settings, components: Components, report: CheckReport, progress: Progress
+) -> dict[str, Evaluation]:
+    dataset, plan = folder.dataset(), folder.plan()
+    folds: list[Fold] = []
+    evaluations: dict[str, Evaluation] = {}
+    for name in settings.configurations:
+        with timed(folder, f"preprocess {name}"):
+            refused = preprocess(dataset, plan, name, folder.cases(name), digests=report.digests, progress=progress)
+        if refused:
+            raise SegError(list(refused))
+        mine = [Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=name, fold=fold)
+                for fold in settings.folds]
+        evaluations[name] = _configuration(mine, progress)
+        folds += mine
+    with timed(folder, "bundle"):
+        make_bundle(folds, evaluations)
+    with timed(folder, "report"):
+        write_report(folder.path)
+    return evaluations
+
+
+def _configuration(folds: list[Fold], progress: Progress) -> Evaluation:
+    """Train and validate every fold of a configuration; metrics over all validated cases together."""
+    found = []
+    for fold in folds:
+        with timed(fold.folder, f"train {fold.configuration} fold {fold.fold}"):
+            train_fold(fold, progress)
+        with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
+            found.append(validate_fold(fold, progress))
+    first = folds[0]
+    cases = [case for result in found for case in result.cases]
+    together = evaluation(cases, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm)
+    write_evaluation(together, first.folder.path / "validation" / first.configuration)
+    return together
+
+
+@contextmanager
+def timed(folder: RunFolder, stage: str) -> Iterator[None]:
+    """Note the time of a stage in the run folder, also when it is cut short."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        folder.add_time(stage, time.monotonic() - started)

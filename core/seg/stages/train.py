@@ -1,0 +1,204 @@
+"""Train one configuration on one fold, from a run folder to weights."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from attrs import frozen
+from safetensors.torch import save
+from torch import Tensor
+
+from seg.budget import Reduced, fit_budget, measure
+from seg.convert import load_json, read_json, to_data, write_json
+from seg.device import choose_device
+from seg.errors import Exit, Record, SegError
+from seg.files import digest_file, digest_json, write_bytes
+from seg.kinds import Architecture
+from seg.losses import DiceCrossEntropy
+from seg.models import Configuration, Plan
+from seg.progress import Progress, Silent
+from seg.recipes import choose_recipe
+from seg.runfolder import Components, RunFolder
+from seg.settings import Settings
+from seg.splits import members
+from seg.store import Store
+from seg.training import Data, Job, Length, Trainer, train
+
+WEIGHTS = "weights.safetensors"
+REDUCED = "reduced.json"
+MEMORY_SHARE = 0.5  # of the free memory may be taken by cases; beyond, they are read from the disk
+
+
+@frozen(kw_only=True)
+class Fold:
+    """What one training works on."""
+
+    folder: RunFolder
+    settings: Settings
+    components: Components
+    plan: Plan
+    configuration: str
+    fold: str
+
+    @property
+    def path(self) -> Path:
+        """Where its weights lie."""
+        return self.folder.training(self.configuration, self.fold)
+
+    @property
+    def planned(self) -> Configuration:
+        """The planner's configuration."""
+        return self.plan.configurations[self.configuration]
+
+    @property
+    def seed(self) -> tuple[int, ...]:
+        """The root of all its random numbers."""
+        return self.settings.seed, sum(self.fold.encode())
+
+    def source(self) -> str:
+        """Digest of all that its weights come from."""
+        settings, uses = self.settings, self.components.uses
+        store = Store(self.folder.cases(self.configuration)).manifest
+        parts = [to_data(store), to_data(self.planned), to_data(settings.train), settings.seed, settings.epochs,
+                 settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
+                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner"))]
+        return digest_json(parts)
+
+    def trained(self) -> Configuration:
+        """The configuration as it was trained: the planned one, or what a budget made of it."""
+        file = self.path / REDUCED
+        return read_json(file, Reduced).configuration if file.exists() else self.planned
+
+    def reasons(self) -> tuple[str, ...]:
+        """Why the trained configuration is not the planned one; empty if it is."""
+        file = self.path / REDUCED
+        return read_json(file, Reduced).reasons if file.exists() else ()
+
+
+def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
+    """Train, resume or keep the weights of a fold; returns whether anything had to be done.
+
+    Raises:
+        SegError: the case store is not complete (exit 3); the folder holds a training of something else (exit 2).
+        Interrupted: a signal stopped it, its state is saved.
+    """
+    progress = progress or Silent()
+    source = fold.source()
+    if _is_done(fold, source):
+        progress.say(f"{fold.configuration} fold {fold.fold}: trained already")
+        return False
+    device = choose_device(fold.settings.device)
+    fold.path.mkdir(parents=True, exist_ok=True)
+    write_json(fold.path / "source.json", {"source": source})
+    with ExitStack() as files:
+        data = _data(fold, device, files)
+        started = time.monotonic()
+        _reduce(fold, data, device, progress)
+        weights = train(_job(fold, data, device, time.monotonic() - started), progress)
+    write_bytes(fold.path / WEIGHTS, save(weights))
+    write_json(fold.path / "done.json", {"source": source, "weights": digest_file(fold.path / WEIGHTS)})
+    return True
+
+
+def _is_done(fold: Fold, source: str) -> bool:
+    begun, done = fold.path / "source.json", fold.path / "done.json"
+    if begun.exists() and load_json(begun).get("source") != source:
+        raise SegError(Record(code="SEG-C07", found=f"{fold.configuration} fold {fold.fold} holds a training of other "
+                              "cases or settings", file=str(fold.path),
+                              advice="Choose another folder with -o, or delete this one."), Exit.USAGE)
+    weights = fold.path / WEIGHTS
+    return done.exists() and weights.exists() and digest_file(weights) == load_json(done).get("weights")
+
+
+def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
+    """The training cases: in the device's memory or the machine's where they fit, else on disk."""
+    store = Store(fold.folder.cases(fold.configuration))
+    training, _ = members(fold.folder.splits(), fold.fold, store.cases)
+    absent = sorted(set(training) - set(store.cases))
+    if absent:
+        raise SegError(Record(code="SEG-D31", found=f"{len(absent)} cases are not preprocessed: {', '.join(absent[:5])}",
+                              file=str(store.folder), advice="Run `seg run` or `seg preprocess` again."))
+    size = sum(store.path(case).stat().st_size for case in training)
+    keep = size < MEMORY_SHARE * free_memory(device)
+    cases = [store.load(case) if keep else files.enter_context(store.open(case)) for case in training]
+    arrays = [attrs.evolve(case.arrays, image=case.arrays.image.to(device), label=case.arrays.label.to(device))
+              if keep and device.type == "cuda" else case.arrays for case in cases]
+    return Data(cases=arrays, index=[case.index for case in cases], sampler=fold.components.sampler,
+                augmenter=fold.components.augmenter)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:
+        return 4 << 30
+    row = next((line for line in text.splitlines() if line.startswith("MemAvailable")), "MemAvailable: 4194304 kB")
+    return int(row.split()[1]) * 1024
+
+
+def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:
+    """With a budget, settle once for all which form of the network is trained."""
+    file, seconds = fold.path / REDUCED, fold.settings.budget_s
+    if not seconds or file.exists():
+        return
+
+    def step_seconds(configuration: Configuration) -> float:
+        job = _make_job(fold, configuration, data, device, Length(seconds=seconds))
+        trainer = Trainer.fresh(job)
+        batch = job.make_batch(0)
+        return measure(lambda: trainer.train_step(batch), device)
+
+    reduced = fit_budget(fold.planned, fold.components.planner, fold.components.architecture, seconds,
+                         fold.settings.train.min_steps, step_seconds)
+    write_json(file, reduced)
+    for reason in reduced.reasons:
+        progress.say(f"budget: {reason}")
+
+
+def _job(fold: Fold, data: Data, device: torch.device, used: float) -> Job:
+    settings = fold.settings
+    steps = settings.epochs * settings.train.steps_per_epoch
+    length = Length(seconds=settings.budget_s) if settings.budget_s else Length(steps=steps)
+    job = _make_job(fold, fold.trained(), data, device, length)
+    return attrs.evolve(job, used_s=used if settings.budget_s else 0.0)
+
+
+def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torch.device, length: Length) -> Job:
+    labels, weights = fold.plan.description.labels, fold.components.architecture.loss_weights(configuration.topology)
+    return Job(
+        folder=fold.path, configuration=configuration, data=data, length=length, device=device, seed=fold.seed,
+        network=new_network(fold.components.architecture, configuration, fold.seed),
+        loss=DiceCrossEntropy(labels=labels, weights=weights, batch_dice=configuration.batch_dice),
+        recipe=choose_recipe(fold.settings.train, budgeted=bool(length.seconds)), options=fold.settings.train,
+    )
+
+
+def new_network(architecture: Architecture, configuration: Configuration, seed: tuple[int, ...]) -> torch.nn.Module:
+    """A network with fresh weights that depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(digest_json(list(seed))[:15], 16))
+        return architecture.build(configuration.topology)
+
+
+def read_weights(fold: Fold) -> dict[str, Tensor]:
+    """The trained weights of a fold.
+
+    Raises:
+        SegError: there are none (exit 2).
+    """
+    from safetensors.torch import load_file
+
+    file = fold.path / WEIGHTS
+    if not file.exists():
+        raise SegError(Record(code="SEG-C08", found=f"{fold.configuration} fold {fold.fold} is not trained",
+                              file=str(file), advice="Run `seg train` or `seg run` first."), Exit.USAGE)
+    weights: dict[str, Any] = load_file(file)
+    return weights
