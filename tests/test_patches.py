@@ -1,0 +1,46 @@
+"""Patches inside, across and outside a case; the same from memory and from HDF5."""
+
+import h5py
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seg.kinds import CaseArrays
+from seg.patches import cut_patch
+
+SHAPE = (5, 6, 7)
+RNG = np.random.default_rng(0)
+IMAGE = RNG.standard_normal((2, *SHAPE)).astype(np.float32)
+LABEL = RNG.integers(0, 4, SHAPE).astype(np.int16)
+starts = st.tuples(*(st.integers(-8, 9) for _ in range(3)))
+sizes = st.tuples(*(st.integers(1, 9) for _ in range(3)))
+
+
+@settings(deadline=None)
+@given(starts, sizes)
+def test_a_patch_is_a_box_of_the_padded_case(start, size):
+    case = CaseArrays(image=torch.from_numpy(IMAGE), label=torch.from_numpy(LABEL))
+    image, label = cut_patch(case, start, size)
+    box = tuple(slice(20 + first, 20 + first + length) for first, length in zip(start, size, strict=True))
+    np.testing.assert_array_equal(image, np.pad(IMAGE, [(0, 0)] + [(20, 20)] * 3)[:, *box])
+    np.testing.assert_array_equal(label, np.pad(LABEL, 20, constant_values=-1)[box])
+    assert (image.dtype, label.dtype) == (torch.float32, torch.int16)
+
+
+def test_hdf5_gives_the_same_as_memory(tmp_path):
+    in_memory = CaseArrays(image=torch.from_numpy(IMAGE), label=torch.from_numpy(LABEL))
+    with h5py.File(tmp_path / "case.h5", "w") as file:
+        on_disk = CaseArrays(image=file.create_dataset("image", data=IMAGE), label=file.create_dataset("label", data=LABEL))
+        for start in [(0, 0, 0), (-2, 3, 1), (4, 5, 6), (9, 9, 9)]:
+            for ours, expected in zip(cut_patch(on_disk, start, (3, 4, 5)), cut_patch(in_memory, start, (3, 4, 5)),
+                                      strict=True):
+                torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+
+
+def test_a_patch_is_a_copy():
+    case = CaseArrays(image=torch.from_numpy(IMAGE.copy()), label=torch.from_numpy(LABEL.copy()))
+    image, label = cut_patch(case, (0, 0, 0), SHAPE)
+    image.zero_()
+    label.zero_()
+    np.testing.assert_array_equal(case.image, IMAGE)
+    np.testing.assert_array_equal(case.label, LABEL)
