@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
     from seg.ensembling import best_candidate, running_mean
-    from seg.images import Geometry, Volume, read_image, read_label, write_label
+    from seg.images import Geometry, Volume, geometry_of, read_image, read_label, write_label
+    from seg.inputs import case_name, group_channels, image_ending, list_images, missing_record, name_records
     from seg.model import Model, load
     from seg.patches import cut_patch
     from seg.stages.run import run
@@ -62,12 +63,19 @@ _LAZY = {
     "Volume": "seg.images",
     "best_candidate": "seg.ensembling",
     "bounding_box": "seg.cropping",
+    "case_name": "seg.inputs",
     "cut_patch": "seg.patches",
     "doubling_features": "seg.topology",
     "encoder_stage": "seg.blocks",
     "halving_weights": "seg.topology",
     "initialise": "seg.blocks",
+    "geometry_of": "seg.images",
+    "group_channels": "seg.inputs",
+    "image_ending": "seg.inputs",
+    "list_images": "seg.inputs",
     "load": "seg.model",
+    "missing_record": "seg.inputs",
+    "name_records": "seg.inputs",
     "nonzero_mask": "seg.cropping",
     "output_head": "seg.blocks",
     "read_image": "seg.images",
@@ -79,13 +87,14 @@ _LAZY = {
 }
 
 __all__ = [
-    "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex",
-    "CaseMetrics", "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description",
-    "Ensembler", "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels",
-    "Layout", "Model", "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError",
-    "Silent", "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "cut_patch", "doubling_features",
-    "encoder_stage", "halving_weights", "hookimpl", "initialise", "load", "nonzero_mask", "option", "output_head",
-    "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error", "write_label",
+    "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
+    "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Ensembler",
+    "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
+    "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology",
+    "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "cut_patch", "doubling_features",
+    "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise",
+    "list_images", "load", "missing_record", "name_records", "nonzero_mask", "option", "output_head", "read_image",
+    "read_label", "run", "running_mean", "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 
