@@ -1,0 +1,42 @@
+"""The best candidate, and the running mean."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from seg import Candidate, best_candidate, running_mean
+from seg.models import Evaluation
+
+
+def candidate(name: str, dice: float | None) -> Candidate:
+    return Candidate(name=name, evaluation=Evaluation(cases=(), class_means={}, mean={"dice": dice}))
+
+
+def test_the_largest_dice_wins_and_the_first_of_equal_ones() -> None:
+    assert best_candidate([candidate("a", 0.5), candidate("b", 0.7), candidate("c", 0.7)]).name == "b"
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_no_dice_loses_against_any_and_the_first_stands_where_there_is_none(nothing: float | None) -> None:
+    assert best_candidate([candidate("a", nothing), candidate("b", 0.0)]).name == "b"
+    assert best_candidate([candidate("a", nothing), candidate("b", nothing)]).name == "a"
+    with pytest.raises(ValueError, match="no candidates"):
+        best_candidate([])
+
+
+def test_the_running_mean_is_the_mean() -> None:
+    maps = [torch.full((2, 3, 1, 1), value, dtype=torch.float16) for value in (1.0, 2.0, 6.0)]
+    mean = running_mean(iter(maps))
+    assert mean.dtype == torch.float32
+    assert torch.equal(mean, torch.full((2, 3, 1, 1), 3.0))
+
+
+def test_the_running_mean_leaves_its_input_alone() -> None:
+    first = torch.ones(2)
+    running_mean([first, torch.zeros(2)])
+    assert torch.equal(first, torch.ones(2))
+    with pytest.raises(ValueError, match="no maps"):
+        running_mean([])

@@ -1,0 +1,40 @@
+"""Plain patches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from seg_basic.plain import NoAugmenter
+
+from seg import Augmenter, CaseArrays, Configuration, Position, Topology
+
+
+def configuration(patch: tuple[int, ...], batch: int) -> Configuration:
+    dims = len(patch)
+    topology = Topology(in_channels=2, outputs=2, features=(4,), kernels=((3,) * dims,), strides=((1,) * dims,),
+                        blocks=(1,), decoder_blocks=())
+    return Configuration(name="x", spacing=(1.0, 1.0, 1.0), median_shape=patch, patch=patch, batch=batch,
+                         topology=topology, normalization=("zscore",) * 2, use_mask_for_norm=(False,) * 2,
+                         mirror_axes=tuple(range(dims)))
+
+
+@pytest.mark.parametrize("patch", [(3, 4, 5), (4, 5)])
+def test_the_patch_is_what_lies_at_the_position(patch: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(2, 6, 7, 8)).astype(np.float32))
+    label = torch.from_numpy(rng.integers(0, 3, (6, 7, 8)).astype(np.int16))
+    augmenter = NoAugmenter()
+    plan = configuration(patch, 2)
+    assert isinstance(augmenter, Augmenter)
+    assert augmenter.margin(plan) == (0, 0, 0)
+    positions = [Position(case=0, start=(1, 2, 3)), Position(case=0, start=(5, 6, 7))]
+    batch = augmenter.batch([CaseArrays(image=image, label=label)], positions, plan, rng, torch.device("cpu"))
+    z, y, x = plan.patch3
+    assert batch.image.shape == (2, 2, *patch)
+    assert batch.label.shape == (2, *patch)
+    assert batch.label.dtype == torch.int64
+    assert torch.equal(batch.image[0].view(2, z, y, x), image[:, 1:1 + z, 2:2 + y, 3:3 + x])
+    assert torch.equal(batch.label[0].view(z, y, x), label[1:1 + z, 2:2 + y, 3:3 + x].long())
+    assert torch.count_nonzero(batch.image[1]) == 2  # one voxel of each channel, the rest is outside
+    assert batch.label[1].min() == 0
