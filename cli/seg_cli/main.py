@@ -1,1 +1,75 @@
-"""The command line."""
+"""The command `seg`. Nothing here imports torch: commands import what they need when they run."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from seg.errors import Exit, SegError
+from seg_cli.commands import data, evaluate, phantom, plugins, predict, run, stages
+from seg_cli.console import print_records, warn
+
+app = typer.Typer(
+    name="seg",
+    help="From a folder of labelled medical images to a trained, validated segmentation model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("check")(data.check)
+app.command("fingerprint")(data.fingerprint)
+app.command("plan")(data.plan)
+app.command("preprocess")(data.preprocess)
+app.command("train")(stages.train)
+app.command("validate")(stages.validate)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(stages.report)
+app.command("phantom")(phantom.phantom)
+app.command("list-plugins")(plugins.list_plugins)
+app.command("show")(plugins.show)
+
+
+def main() -> None:
+    """The entry point of the command `seg`."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code (see `seg.Exit`); `--debug` anywhere shows tracebacks."""
+    debug = "--debug" in arguments
+    try:
+        code = app([word for word in arguments if word != "--debug"], standalone_mode=False)
+    except SegError as error:
+        if debug:
+            traceback.print_exc()
+        print_records(error.records)
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        warn("stopped; what was finished is kept, the same command goes on")
+        return 130
+    except BrokenPipeError:
+        return int(Exit.DONE)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever comes here is our bug
+        return _unexpected(error, debug=debug)
+    return code if isinstance(code, int) else int(Exit.DONE)
+
+
+def _unexpected(error: Exception, *, debug: bool) -> int:
+    """Errors of the command line itself (exit 2), signals (128 + number), and our bugs (exit 1)."""
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage, as the command-line library tells it
+        error.show()
+        return int(Exit.USAGE)
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int) and code > 128:
+        warn(str(error))
+        return code
+    if debug:
+        traceback.print_exc()
+    warn(f"internal error: {type(error).__name__}: {error}\nThis is a bug of seg. Run again with --debug for its place.")
+    return int(Exit.BUG)

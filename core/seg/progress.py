@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 
@@ -29,3 +31,24 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Nothing is shown."""
+
+
+class Logged:
+    """Passes everything on, and keeps each line of text in a file, with its time."""
+
+    def __init__(self, progress: Progress, file: Path) -> None:
+        self._progress, self._file = progress, file
+
+    def start(self, title: str, total: int) -> None:
+        """A new bar."""
+        self._progress.start(title, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """The bar moves on."""
+        self._progress.advance(steps)
+
+    def say(self, text: str) -> None:
+        """One line of text, also into the file."""
+        self._progress.say(text)
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {text}\n")

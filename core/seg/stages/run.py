@@ -18,7 +18,7 @@ from seg.files import digest_json, locked
 from seg.metrics import evaluation
 from seg.models import Dataset, Evaluation, Fingerprint, Plan
 from seg.nnunet_files import read_plan_file
-from seg.progress import Progress, Silent
+from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry, discover
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
@@ -70,6 +70,7 @@ def run(
     dataset = find_dataset(data, registry, settings.labels or None)
     folder = RunFolder(out or Path("runs") / dataset.description.name)
     with locked(folder.path):
+        progress = Logged(progress, folder.log)
         folder.keep_settings(settings, components)
         report = checked(dataset, folder, settings, progress)
         prepare_plan(dataset, folder, settings, components, report, progress)

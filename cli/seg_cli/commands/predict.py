@@ -1,0 +1,39 @@
+"""`seg predict`: label maps of new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seg_cli import options as shared
+from seg_cli.console import ConsoleProgress, console, print_records
+
+
+def predict(  # noqa: PLR0913 - one parameter for each flag of the command
+    model: Annotated[Path, typer.Option("-m", "--model", help="A model: the folder `model` of a run.")],
+    inputs: Annotated[list[Path], typer.Option("-i", "--input", help="A folder or a file; repeatable.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the label maps.")],
+    *,
+    device: shared.Device = "auto",
+    save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also <case>.npz.")] = False,
+    no_mirroring: Annotated[bool, typer.Option("--no-mirroring", help="Faster, a little less exact.")] = False,
+    step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
+) -> None:
+    """Predict images with a model; outputs have the case's name and the input's format and grid."""
+    from seg.errors import Exit
+    from seg.model import load
+    from seg.settings import PredictOptions
+    from seg.stages.predict import predict as predict_cases
+
+    loaded = load(model, device=device, options=PredictOptions(step=step, mirroring=not no_mirroring))
+    source = inputs[0] if len(inputs) == 1 else inputs
+    with ConsoleProgress() as progress:
+        result = predict_cases(loaded, source, output, save_probabilities=save_probabilities, progress=progress)
+    print_records(result.records)
+    refused = {record.case for record in result.records if record.severity == "error"}
+    console().print(f"{len(result.written)} written to {output}, {len(result.kept)} kept, {len(refused)} refused")
+    if refused:
+        done = result.written or result.kept
+        raise typer.Exit(int(Exit.PARTLY if done else Exit.DATA))

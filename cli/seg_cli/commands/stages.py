@@ -1,0 +1,62 @@
+"""The stages on a run folder: `seg train`, `seg validate`, `seg report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seg_cli.console import ConsoleProgress, console, print_evaluation
+
+if TYPE_CHECKING:
+    from seg.stages.train import Fold
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Config = Annotated[str, typer.Option("--config", help="The configuration.")]
+FoldName = Annotated[str, typer.Option("--fold", help="The fold: 0, 1, … or all.")]
+
+
+def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
+    """Train one fold of a run, or go on with it."""
+    from seg.files import locked
+    from seg.stages.train import train_fold
+
+    chosen = _fold(run, config, fold)
+    with locked(run), ConsoleProgress() as progress:
+        train_fold(chosen, progress)
+    console().print(f"weights {chosen.path}")
+
+
+def validate(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
+    """Predict the cases that a fold did not see, and compare them with the truth."""
+    from seg.files import locked
+    from seg.stages.validate import validate_fold
+
+    with locked(run), ConsoleProgress() as progress:
+        result = validate_fold(_fold(run, config, fold), progress)
+    print_evaluation(f"{config} fold {fold}", result)
+
+
+def report(run: Run) -> None:
+    """Write report.html from what lies in a run folder."""
+    from seg.stages.report import write_report
+
+    console().print(str(write_report(run)))
+
+
+def _fold(run: Path, config: str, fold: str) -> Fold:
+    """One fold of the run in the folder `run`, with the settings and components it was made with."""
+    from seg.errors import usage_error
+    from seg.registry import discover
+    from seg.runfolder import Components, RunFolder
+    from seg.stages.run import with_length
+    from seg.stages.train import Fold
+
+    folder = RunFolder(run)
+    settings = with_length(folder.settings())
+    plan = folder.plan()
+    if config not in plan.configurations:
+        raise usage_error(f"configuration {config!r}", expected=f"one of {', '.join(plan.configurations)}")
+    components = Components.resolve(settings, discover())
+    return Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=config, fold=fold)
