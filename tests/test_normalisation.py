@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from seg.errors import SegError
 from seg.models import Intensities
 from seg.normalisation import normalise

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from seg.kinds import CaseArrays
 from seg.patches import cut_patch
 
@@ -30,7 +31,8 @@ def test_a_patch_is_a_box_of_the_padded_case(start, size):
 def test_hdf5_gives_the_same_as_memory(tmp_path):
     in_memory = CaseArrays(image=torch.from_numpy(IMAGE), label=torch.from_numpy(LABEL))
     with h5py.File(tmp_path / "case.h5", "w") as file:
-        on_disk = CaseArrays(image=file.create_dataset("image", data=IMAGE), label=file.create_dataset("label", data=LABEL))
+        image, label = file.create_dataset("image", data=IMAGE), file.create_dataset("label", data=LABEL)
+        on_disk = CaseArrays(image=image, label=label)
         for start in [(0, 0, 0), (-2, 3, 1), (4, 5, 6), (9, 9, 9)]:
             for ours, expected in zip(cut_patch(on_disk, start, (3, 4, 5)), cut_patch(in_memory, start, (3, 4, 5)),
                                       strict=True):

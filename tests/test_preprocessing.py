@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from seg.models import Configuration, Description, Intensities, Labels, Plan, Topology
 from seg.preprocessing import ANNOTATED, class_locations, prepare
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+
 from seg.resampling import resample, resample_label, resampled_shape, separate_axis, spline_matrix
 
 ISO = (1.0, 1.0, 1.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+
 from seg.models import Configuration, Description, Labels, Plan, Topology
 from seg.preprocessing import prepare
 from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities

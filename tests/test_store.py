@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from seg.errors import SegError
 from seg.models import CaseProperties
 from seg.patches import cut_patch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seg.errors import Record, SegError, nearest
+from seg.errors import Exit, Record, SegError, nearest
 from seg.models import Intensities
 
 Channel = NDArray[np.float32]
@@ -42,8 +42,9 @@ def normalise(
     result = np.empty_like(image, dtype=np.float32)
     for channel, scheme in enumerate(schemes):
         if scheme not in _SCHEMES:
-            raise SegError(Record(code="SEG-C06", found=f"normalisation {scheme!r} of channel {channel}",
-                                  expected="one of " + ", ".join(_SCHEMES), advice=nearest(scheme, list(_SCHEMES))))
+            raise SegError(Record(code="SEG-C09", found=f"normalisation {scheme!r} of channel {channel}",
+                                  expected="one of " + ", ".join(_SCHEMES), advice=nearest(scheme, list(_SCHEMES))),
+                           Exit.USAGE)
         statistics = intensities[channel] if channel < len(intensities) else None
         mask = inside if use_mask[channel] else None
         result[channel] = _SCHEMES[scheme](image[channel], mask, statistics)
@@ -58,8 +59,9 @@ def _same_channels(channels: int, schemes: int, masks: int) -> None:
 
 def _ct(channel: Channel, _: Mask | None, statistics: Intensities | None) -> Channel:
     if statistics is None:
-        raise SegError(Record(code="SEG-C06", found="the plan has no intensities of a channel that is ct",
-                              expected="mean, std and percentiles of the foreground", advice="Make the plan anew."))
+        raise SegError(Record(code="SEG-C09", found="the plan has no intensities of a channel that is ct",
+                              expected="mean, std and percentiles of the foreground", advice="Make the plan anew."),
+                       Exit.USAGE)
     result = np.clip(channel, statistics.percentile_00_5, statistics.percentile_99_5)
     result -= statistics.mean
     result /= max(statistics.std, _TINY)

@@ -175,8 +175,7 @@ def _spline(volume: Tensor, axis: int, size: int) -> Tensor:
     before, after = volume.shape[:axis].numel(), volume.shape[axis + 1 :].numel()
     columns = volume.reshape(before, old, after)
     result = volume.new_empty((before, size, after))
-    for start, stop, low, high, block in _blocks(old, size):
-        weights = block.to(volume.device)
+    for start, stop, low, high, weights in _blocks(old, size, volume.device):
         if after == 1:
             result[:, start:stop, 0] = columns[:, low:high, 0] @ weights.T
         else:
@@ -185,7 +184,7 @@ def _spline(volume: Tensor, axis: int, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=128)
-def _blocks(old: int, new: int) -> tuple[tuple[int, int, int, int, Tensor], ...]:
+def _blocks(old: int, new: int, device: torch.device) -> tuple[tuple[int, int, int, int, Tensor], ...]:
     """The matrix (new, old) of a cubic spline, as blocks: rows [start, stop), columns [low, high), weights."""
     matrix = spline_matrix(old, new)
     blocks = []
@@ -194,7 +193,7 @@ def _blocks(old: int, new: int) -> tuple[tuple[int, int, int, int, Tensor], ...]
         low = max(0, int((start + 0.5) * old / new - 0.5) - _REACH)
         high = min(old, int((stop - 0.5) * old / new - 0.5) + 1 + _REACH)
         block = np.ascontiguousarray(matrix[start:stop, low:high], dtype=np.float32)
-        blocks.append((start, stop, low, high, torch.from_numpy(block)))
+        blocks.append((start, stop, low, high, torch.from_numpy(block).to(device)))
     return tuple(blocks)
 
 

@@ -137,8 +137,8 @@ class Store:
             except RuntimeError as error:  # h5py's way to say that closing failed
                 raise disk_error(OSError(str(error)), self.path(case)) from error
         with self._lock:
-            entry = Entry(digest=digest, shape=(z, y, x))
-            self._save(evolve(self._manifest, cases={**self._manifest.cases, case: entry}))
+            cases = {**self._manifest.cases, case: Entry(digest=digest, shape=(z, y, x))}
+            self._save(evolve(self._manifest, cases=dict(sorted(cases.items()))))  # whichever was done first
 
     @contextmanager
     def open(self, case: str) -> Iterator[StoredCase]:

@@ -153,6 +153,6 @@ def _check_space(cases: int, plan: Plan, configuration: Configuration, folder: P
     need = int(cases * slices * prod(size) * (4 * configuration.topology.in_channels + 2))
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise SegError(Record(code="SEG-R03", file=str(folder), found=f"{free / 1e9:.1f} GB are free",
+        raise SegError(Record(code="SEG-R06", file=str(folder), found=f"{free / 1e9:.1f} GB are free",
                               expected=f"about {need / 1e9:.1f} GB for {cases} preprocessed cases",
                               advice="Free some space, or choose another folder with -o."), Exit.RESOURCES)
