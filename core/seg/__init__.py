@@ -47,8 +47,16 @@ if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
     from seg.ensembling import best_candidate, running_mean
-    from seg.images import Geometry, Volume, geometry_of, read_image, read_label, write_label
-    from seg.inputs import case_name, group_channels, image_ending, list_images, missing_record, name_records
+    from seg.images import Geometry, Volume, geometry_of, orientation, read_image, read_label, write_label
+    from seg.inputs import (
+        case_name,
+        group_channels,
+        image_ending,
+        is_dicom_folder,
+        list_images,
+        missing_record,
+        name_records,
+    )
     from seg.model import Model, load
     from seg.patches import cut_patch
     from seg.stages.run import run
@@ -72,11 +80,13 @@ _LAZY = {
     "geometry_of": "seg.images",
     "group_channels": "seg.inputs",
     "image_ending": "seg.inputs",
+    "is_dicom_folder": "seg.inputs",
     "list_images": "seg.inputs",
     "load": "seg.model",
     "missing_record": "seg.inputs",
     "name_records": "seg.inputs",
     "nonzero_mask": "seg.cropping",
+    "orientation": "seg.images",
     "output_head": "seg.blocks",
     "read_image": "seg.images",
     "read_label": "seg.images",
@@ -93,8 +103,9 @@ __all__ = [
     "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology",
     "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "cut_patch", "doubling_features",
     "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise",
-    "list_images", "load", "missing_record", "name_records", "nonzero_mask", "option", "output_head", "read_image",
-    "read_label", "run", "running_mean", "stage_voxels", "usage_error", "write_label",
+    "is_dicom_folder", "list_images", "load", "missing_record", "name_records", "nonzero_mask", "option",
+    "orientation", "output_head", "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error",
+    "write_label",
 ]  # fmt: skip
 
 

@@ -62,8 +62,7 @@ def load(path: Path) -> Raw:
             array = from_image(_sitk_read(path))[0]
     except ValueError as error:
         raise SegError(_damaged(path, error)) from None
-    if ending in PIXEL_ENDINGS:
-        array = _without_alpha(array, ending, raw)
+    array = _colours(array, ending, raw)
     return Raw(array=array, geometry=evolve(geometry, channels=len(array)), digest=digest)
 
 
@@ -88,7 +87,9 @@ def read_geometry(path: Path, raw: bytes | None = None) -> Geometry:
     wrong = spacing_record(geometry, str(path))
     if wrong:
         raise SegError(wrong)
-    return geometry
+    if ending == ".bmp" and _is_indexed(raw):
+        return evolve(geometry, channels=1)
+    return evolve(geometry, channels=geometry.channels - 1) if _has_alpha(geometry.channels, ending) else geometry
 
 
 def from_image(image: Any) -> tuple[NDArray[Any], Geometry]:
@@ -170,11 +171,20 @@ def _check_pixdim(path: Path, raw: bytes) -> None:
                               advice="Correct the header of the file."))
 
 
-def _without_alpha(array: NDArray[Any], ending: str, raw: bytes) -> NDArray[Any]:
+def _colours(array: NDArray[Any], ending: str, raw: bytes) -> NDArray[Any]:
     """Grey or red, green and blue alone; a grey bitmap of 8 bits, which SimpleITK reads as colours, is grey."""
-    if ending == ".bmp" and len(raw) > 30 and raw[28] <= 8 and (array == array[:1]).all():
+    if ending == ".bmp" and _is_indexed(raw) and (array == array[:1]).all():
         return array[:1]
-    return array[:-1] if len(array) in (2, 4) else array
+    return array[:-1] if _has_alpha(len(array), ending) else array
+
+
+def _has_alpha(channels: int, ending: str) -> bool:
+    return ending in PIXEL_ENDINGS and channels in (2, 4)
+
+
+def _is_indexed(raw: bytes) -> bool:
+    """Whether a bitmap has a palette (its bits for each pixel stand at byte 28)."""
+    return len(raw) > 28 and raw[28] <= 8
 
 
 def _damaged(path: Path, error: Exception) -> Record:
