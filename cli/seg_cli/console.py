@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+WIDTH = 200  # columns, where the output is no terminal
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def console(*, err: bool = False) -> Console:
     """A console on standard output or standard error; text that is no terminal's is not wrapped."""
-    stream = sys.stderr if err else sys.stdout
-    return Console(stderr=err, highlight=False, soft_wrap=not stream.isatty())
+    terminal = (sys.stderr if err else sys.stdout).isatty()
+    return Console(stderr=err, highlight=False, width=None if terminal else WIDTH)
 
 
 def print_records(records: Sequence[Record]) -> None:
@@ -48,14 +49,14 @@ def warn(text: str) -> None:
     console(err=True).print(Text(text), soft_wrap=True)
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; numbers to the right."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> None:
+    """A table; `numbers` sets every column but the first to the right."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(name, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
@@ -66,7 +67,7 @@ def print_evaluation(title: str, result: Evaluation) -> None:
     metrics = list(result.mean)
     rows = [[name, *(_number(values.get(metric)) for metric in metrics)] for name, values in result.class_means.items()]
     rows.append(["mean", *(_number(result.mean[metric]) for metric in metrics)])
-    print_table(f"{title}: {len(result.cases)} cases", ["class", *metrics], rows)
+    print_table(f"{title}: {len(result.cases)} cases", ["class", *metrics], rows, numbers=True)
     if result.absent:
         console().print(f"present in no case, and counted nowhere: {', '.join(result.absent)}")
 
