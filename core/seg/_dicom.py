@@ -44,8 +44,8 @@ def read_series(folder: Path) -> Raw:
     """The volume of the one DICOM series in `folder`. Other files beside it are told in a note.
 
     Raises:
-        SegError: with all that is wrong (SEG-D17): a slice that cannot be read, several series, slices that are missing,
-            twice there, of another size or direction, or shifted against each other; frames within one file.
+        SegError: with all that is wrong (SEG-D17): a slice that cannot be read, several series, slices that are
+            missing, twice there, of another size or direction, or shifted against each other; frames in one file.
     """
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     wanted = [path for path in files if is_dicom_file(path)]
@@ -103,7 +103,7 @@ def _series_faults(folder: Path, slices: list[_Slice]) -> list[Record]:
                        "Put each series into a folder of its own, and give the one you mean.")]
     records = [_fault(item.path, f"{item.frames} frames in one file", "one slice a file",
                       "Convert it to NIfTI, with dcm2niix say.")
-               for item in slices if item.frames > 1 or item.geometry.ndim == 3 and item.geometry.size[2] > 1]
+               for item in slices if item.frames > 1 or item.geometry.shape[0] > 1]
     if records or not slices:
         return records
     usual = Counter(_kind(item) for item in slices).most_common(1)[0][0]

@@ -7,7 +7,7 @@ So the voxels are read here, while the geometry stays SimpleITK's.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from attrs import frozen
@@ -18,6 +18,7 @@ from seg._inflate import MAGIC, gunzip, peek
 LARGEST_HEADER = 544
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
          128: "u1", 2304: "u1"}  # fmt: skip
+Order = Literal["<", ">"]
 COLOURS = {128: 3, 2304: 4}
 
 
@@ -51,7 +52,8 @@ def read_header(raw: bytes) -> Header:
         ValueError: this is no NIfTI file, or its header makes no sense.
     """
     head = peek(raw[:LARGEST_HEADER * 64], LARGEST_HEADER) if raw.startswith(MAGIC) else raw[:LARGEST_HEADER]
-    for order in "<>":
+    orders: tuple[Order, Order] = ("<", ">")
+    for order in orders:
         if len(head) >= 348 and int(np.frombuffer(head, f"{order}i4", 1)[0]) in (348, 540):
             return _parse(head, order)
     raise ValueError("this is no NIfTI file")
@@ -80,7 +82,7 @@ def read_voxels(raw: bytes) -> NDArray[Any]:
     return scaled if header.dtype.itemsize == 8 and header.dtype.kind == "f" else scaled.astype(np.float32)
 
 
-def _parse(head: bytes, order: str) -> Header:
+def _parse(head: bytes, order: Order) -> Header:
     def numbers(kind: str, count: int, at: int) -> list[Any]:
         found: list[Any] = np.frombuffer(head, f"{order}{kind}", count, at).tolist()
         return found
@@ -105,7 +107,8 @@ def _parse(head: bytes, order: str) -> Header:
     if not math.isfinite(offset) or offset < 0:
         raise ValueError(f"the header's offset makes no sense: {offset}")
     return Header(
-        dim=tuple(dim[1:axes + 1]), pixdim=tuple(pixdim[1:axes + 1]), dtype=np.dtype(KINDS[datatype]).newbyteorder(order),
+        dim=tuple(dim[1:axes + 1]), pixdim=tuple(pixdim[1:axes + 1]),
+        dtype=np.dtype(KINDS[datatype]).newbyteorder(order),
         colours=COLOURS.get(datatype, 1), offset=int(offset) or (352 if magic == b"n+1" else 544),
         slope=slope if math.isfinite(slope) and slope != 0 else 1.0,
         intercept=intercept if math.isfinite(intercept) else 0.0,

@@ -1,7 +1,7 @@
 """Images and label maps as arrays: the one place where files become (C, Z, Y, X) and go back.
 
-SimpleITK's order (x, y, z) stays behind this module. Whatever is wrong with a file is a `SegError` whose records name it
-(their codes are listed in `seg.stages.check`).
+SimpleITK's order (x, y, z) stays behind this module. Whatever is wrong with a file is a `SegError` whose records name
+it (their codes are listed in `seg.stages.check`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def image_faults(array: NDArray[Any], file: str) -> list[Record]:
         if max(abs(low), abs(high)) >= SENTINEL:
             count = int((np.abs(array) >= SENTINEL).sum())
             return [Record(code="SEG-D06", found=f"{count} voxels beyond ±{SENTINEL:g} (from {low:g} to {high:g})",
-                           expected="intensities", advice="Replace the marker for missing voxels, by 0 say.", file=file)]
+                           expected="intensities", file=file,
+                           advice="Replace the marker for missing voxels, by 0 say.")]
     if not array.any():
         return [Record(code="SEG-D05", found="every voxel is 0", severity="warning", file=file,
                        advice="Is this the right file?")]
@@ -131,16 +132,18 @@ def label_faults(array: NDArray[Any], labels: Labels | None, file: str) -> list[
     if plane.dtype.kind == "f":
         if not np.isfinite(plane.sum(dtype=np.float64)):
             return [not_finite(array, file)]
-        if (plane != np.rint(plane)).any():
-            broken = plane[plane != np.rint(plane)]
+        broken = plane[plane != np.rint(plane)]
+        if broken.size:
             return [Record(code="SEG-D11", found=f"fractions: {_counts(broken)}", expected="whole numbers", file=file,
                            advice="Was it resampled with interpolation? Nearest neighbour keeps labels whole.")]
     values, counts = value_counts(plane)
     if values[0] < 0 or values[-1] > np.iinfo(np.int32).max:
         return [Record(code="SEG-D11", found=f"values from {values[0]} to {values[-1]}", file=file,
                        expected="0, for background, and above")]
-    if labels is None or labels.file_values:
-        return []
+    return _undeclared(values, counts, labels, file) if labels is not None and not labels.file_values else []
+
+
+def _undeclared(values: NDArray[Any], counts: NDArray[Any], labels: Labels, file: str) -> list[Record]:
     unknown = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value not in labels.ids}
     if not unknown:
         return []
@@ -164,7 +167,7 @@ def value_counts(plane: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def label_ids(array: NDArray[Any], labels: Labels | None) -> NDArray[Any]:
     """Ids (Z, Y, X), int16 where they fit, else int32, of a faultless label map (C, Z, Y, X) as its file has it."""
-    plane = array[0]
+    plane: NDArray[Any] = array[0]
     if labels is not None and labels.file_values:
         ids = np.zeros(plane.shape, np.int16 if max(labels.file_values) < 1 << 15 else np.int32)
         for label_id, value in labels.file_values.items():

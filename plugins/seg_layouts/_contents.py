@@ -23,8 +23,8 @@ def found_labels(paths: Sequence[Path], root: Path) -> Labels:
     with ThreadPoolExecutor(2) as pool:
         values = sorted({value for found in pool.map(_values, paths) for value in found} - {0})
     if len(values) > MOST_CLASSES:
-        raise SegError(Record(code="SEG-D10", found=f"the label maps hold {len(values)} different values", file=str(root),
-                              expected=f"at most {MOST_CLASSES} classes",
+        raise SegError(Record(code="SEG-D10", found=f"the label maps hold {len(values)} different values",
+                              file=str(root), expected=f"at most {MOST_CLASSES} classes",
                               advice="Name the classes with --labels name=value,…; lossy formats spoil label maps."))
     names = ["foreground"] if len(values) == 1 else [f"label_{value}" for value in values]
     classes: dict[str, int | tuple[int, ...]] = {"background": 0}

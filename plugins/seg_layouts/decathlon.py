@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from seg import Case, Dataset, Description, Labels, case_name, image_ending
 
+from seg import Case, Dataset, Description, Labels, case_name, image_ending
 from seg_layouts._shared import (
     Faults,
     channel_names,

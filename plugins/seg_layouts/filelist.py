@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from seg import Case, Dataset, Description, Labels, SegError, case_name, image_ending
 
+from seg import Case, Dataset, Description, Labels, SegError, case_name, image_ending
 from seg_layouts._contents import found_channels, found_labels
 from seg_layouts._shared import Faults, channel_names, check_labels, dataset, given_labels, inside, load_object
 
@@ -60,7 +60,8 @@ def _json(path: Path) -> tuple[dict[str, Any], Rows, Faults]:
         whole = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         whole = {}
-    head, place = {}, "$"
+    head: dict[str, Any] = {}
+    place = "$"
     if not isinstance(whole, list):
         head, faults = load_object(path)
         whole, place = head.get("cases"), "$.cases"
@@ -110,7 +111,7 @@ def _case(row: dict[str, Any], root: Path, place: str, faults: Faults) -> Case |
     numbered = sorted((key for key in row if key.startswith("image_")), key=lambda key: int(key[6:]) if
                       key[6:].isdecimal() else 0)
     keys = ["image"] if "image" in row else [key for key in numbered if key not in unknown]
-    if not keys or "label" not in row or numbered and "image" in row:
+    if not keys or "label" not in row or (numbered and "image" in row):
         faults.add(place, f"the keys {', '.join(row) or '(none)'}", "image (or image_0, image_1, …) and label")
         return None
     paths = [inside(root, row[key], f"{place}.{key}", faults) for key in keys]

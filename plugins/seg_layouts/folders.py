@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attrs import frozen
+
 from seg import (
     Case,
     Dataset,
@@ -17,7 +18,6 @@ from seg import (
     is_dicom_folder,
     list_images,
 )
-
 from seg_layouts._contents import found_channels, found_labels
 from seg_layouts._shared import dataset, given_labels
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
-from seg import Case, Dataset, Description, Record, SegError, case_name, group_channels, list_images
 
+from seg import Case, Dataset, Description, Record, SegError, case_name, group_channels, list_images
 from seg_layouts._shared import (
     Faults,
     channel_names,

@@ -71,7 +71,9 @@ class CheckReport:
         return tuple(record for record in self.records if record.severity == "error")
 
 
-def check(dataset: Dataset, *, folds: int = 5, needs_folds: bool = True, progress: Progress | None = None) -> CheckReport:
+def check(
+    dataset: Dataset, *, folds: int = 5, needs_folds: bool = True, progress: Progress | None = None
+) -> CheckReport:
     """Read every file of `dataset` and tell everything that is wrong with it; nothing is raised for that.
 
     Args:
