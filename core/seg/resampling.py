@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ ANISOTROPY = 3.0  # above this ratio of spacings the thickest axis is treated ap
 _PAD = 12  # edge voxels around the input; what lies beyond has a weight of 0.268^12 = 1e-7
 _REACH = 16  # voxels to both sides that a block of the matrix keeps: 0.268^15 = 3e-9
 _BLOCK = 64  # output voxels a block
-_TIE = 1e-5  # two labels this near to each other are tied: the weights are float32
+_TIE = 1e-5  # two labels whose shares are this near are tied: the weights are float32
+_VOTES_AT_ONCE = 1 << 16  # voxels
 
 
 def resampled_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]) -> Size3:
@@ -108,22 +110,80 @@ def resample_label(
 
 
 def _vote(label: Tensor, shape: Sequence[int], order: int) -> Tensor:
-    """(Z, Y, X) → `shape`, label by label with the best so far; slices are not mixed where Z keeps its size."""
-    nearest = label
-    for axis in range(3):
-        nearest = _nearest(nearest, axis, shape[axis])
-    present = torch.unique(label).tolist()
-    if order == 0 or len(present) == 1 or tuple(label.shape) == tuple(shape):
-        return nearest
-    winner = torch.full_like(nearest, present[0])
-    best = torch.full(tuple(shape), -1.0, device=label.device)
-    tied = torch.zeros(tuple(shape), dtype=torch.bool, device=label.device)
-    for value in present:
+    """(Z, Y, X) → `shape`; slices are not mixed where Z keeps its size."""
+    if tuple(label.shape) == tuple(shape):
+        return label
+    if order <= 1:
+        nearest = label
+        for axis in range(3):
+            nearest = _nearest(nearest, axis, shape[axis])
+        return nearest if order == 0 else _linear_vote(label, nearest)
+    winner = best = torch.empty(0)
+    for position, value in enumerate(torch.unique(label).tolist()):
         share = _resize((label == value).float(), shape, order)
-        tied.logical_and_(share <= best + _TIE).logical_or_((share - best).abs_() <= _TIE)
+        if position == 0:
+            winner, best = torch.full_like(share, value, dtype=label.dtype), share
         winner.masked_fill_(share > best, value)
         torch.maximum(best, share, out=best)
+    return winner
+
+
+def _linear_vote(label: Tensor, nearest: Tensor) -> Tensor:
+    """Overwrite `nearest`, the nearest label at each new voxel, where the old voxels around it disagree.
+
+    Those are few, and there the old voxels vote with their weights in linear interpolation, which costs the same for
+    any number of labels and gives what the indicators of all labels would.
+    """
+    taps = [_linear_taps(old, new, label.device) for old, new in zip(label.shape, nearest.shape, strict=True)]
+    mixed = _disagreeing(label, [axis for axis in range(3) if label.shape[axis] != nearest.shape[axis]])
+    for axis, (first, _, _) in enumerate(taps):
+        if label.shape[axis] != nearest.shape[axis]:
+            mixed = mixed.index_select(axis, first)
+    for where in torch.nonzero(mixed).split(_VOTES_AT_ONCE):
+        place = where.unbind(1)
+        nearest[place] = _count_votes(label, taps, place, nearest[place])
+    return nearest
+
+
+def _disagreeing(label: Tensor, axes: Sequence[int]) -> Tensor:
+    """Where a voxel of `label` differs from the next one along any of `axes`, or those from each other; bool."""
+    least, most = label.clone(), label.clone()
+    for axis in axes:
+        inner = label.shape[axis] - 1
+        for extreme, function in ((least, torch.minimum), (most, torch.maximum)):
+            here, behind = extreme.narrow(axis, 0, inner), extreme.narrow(axis, 1, inner)
+            here.copy_(function(here, behind))
+    return least != most
+
+
+def _count_votes(label: Tensor, taps: list[Taps], place: tuple[Tensor, ...], nearest: Tensor) -> Tensor:
+    """The labels (N) with most of the weight among the corners around N new voxels; `nearest` where two are tied."""
+    flat, steps = label.reshape(-1), (label.shape[1] * label.shape[2], label.shape[2], 1)
+    offsets, shares = [], []
+    for (first, second, weight), where, step in zip(taps, place, steps, strict=True):
+        offsets.append((first[where] * step, second[where] * step))
+        shares.append((1 - weight[where], weight[where]))
+    corners = list(product((0, 1), repeat=3))
+    voters = torch.stack([flat[offsets[0][z] + offsets[1][y] + offsets[2][x]] for z, y, x in corners])  # (8, N)
+    weights = torch.stack([shares[0][z] * shares[1][y] * shares[2][x] for z, y, x in corners])
+    votes = torch.stack([(weights * (voters == voter)).sum(0) for voter in voters])
+    most, which = votes.max(0)
+    winner = voters.gather(0, which[None])[0]
+    tied = ((votes > most - _TIE) & (voters != winner)).any(0)
     return torch.where(tied, nearest, winner)
+
+
+Taps = tuple[Tensor, Tensor, Tensor]
+
+
+def _linear_taps(old: int, new: int, device: torch.device) -> Taps:
+    """For each new sample along an axis the old one before, the one after, and the weight of the latter."""
+    position = ((np.arange(new) + 0.5) * (old / new) - 0.5).clip(0, old - 1)
+    before = np.floor(position).astype(np.int64)
+    after = (before + 1).clip(max=old - 1)
+    first, second, weight = (torch.from_numpy(part).to(device)
+                             for part in (before, after, (position - before).astype(np.float32)))
+    return first, second, weight
 
 
 def _resize_volume(volume: Tensor, shape: Sequence[int], axis: int | None, order: int) -> Tensor:
