@@ -9,14 +9,13 @@ from seg.kinds import Architecture, Planner
 from seg.models import Configuration, Description, Fingerprint, Plan
 
 
-def make_plan(  # noqa: PLR0913 - two components with the names they were chosen by
+def make_plan(  # noqa: PLR0913, PLR0917 - two components with the names they were chosen by
     fingerprint: Fingerprint,
     description: Description,
     planner: Planner,
     planner_name: str,
     architecture: Architecture,
     architecture_name: str,
-    *,
     source: str = "",
 ) -> Plan:
     """The planner's plan, with the names of its components and `source`, the digest of what it was made from.
