@@ -1,109 +1,97 @@
-"""Which cases train and which validate: the folds of a cross-validation, nnU-Net's own or a file's."""
+"""Which cases a fold trains on, and which it is validated with.
+
+The rule and the shuffle are nnU-Net's (2.8): five consecutive chunks of a shuffle seeded with 12345, so that results can
+be compared case by case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from seg.convert import load_json
-from seg.errors import Record, SegError, nearest
+from seg.errors import Exit, Record, SegError
+from seg.models import Case
 
-Split = tuple[tuple[str, ...], tuple[str, ...]]
-"""Cases to train on, cases to validate on."""
-SEED = 12345
+FOLDS = 5
+SHUFFLE_SEED = 12345
+Split = dict[str, list[str]]
 
 
-def kfold(case_ids: Sequence[str], folds: int = 5, groups: Mapping[str, str] | None = None) -> list[Split]:
-    """The folds of nnU-Net 2.8: sorted, shuffled by a Mersenne generator with a fixed seed, cut into equal chunks.
-
-    Args:
-        case_ids: the cases, in any order.
-        folds: how many.
-        groups: case → patient. Cases of one patient stay together: then whole patients are shuffled and cut.
+def make_splits(cases: Sequence[Case], file: str = "") -> list[Split]:
+    """The folds of a data set: from a file if one is named, else by chance, with the cases of a group kept together.
 
     Raises:
-        SegError: fewer cases (or patients) than folds.
+        SegError: the file names unknown cases, or a case both for training and validation (exit 3).
     """
-    of = {case: (groups or {}).get(case, case) for case in sorted(case_ids)}
-    units = sorted(set(of.values()))
-    if len(units) < folds:
-        what = "cases" if len(units) == len(of) else "patients"
-        raise SegError(Record(code="SEG-D42", found=f"{len(units)} {what}", expected=f"at least {folds} for {folds} "
-                              "folds", advice="Train on all cases (--fold all), or bring a file with --splits."))
-    order = np.arange(len(units))
-    _mersenne(SEED).shuffle(order)
-    splits = []
-    for chunk in np.array_split(order, folds):
-        held = {units[index] for index in chunk}
-        splits.append((tuple(case for case in of if of[case] not in held),
-                       tuple(case for case in of if of[case] in held)))
-    return splits
+    if file:
+        return read_splits(Path(file), [case.id for case in cases])
+    if any(case.group for case in cases):
+        groups = sorted({case.group or case.id for case in cases})
+        chunks = [set(fold["val"]) for fold in kfold(groups)]
+        return [_split([case.id for case in cases], [case.id for case in cases if (case.group or case.id) in chunk])
+                for chunk in chunks]
+    return kfold([case.id for case in cases])
 
 
-def choose(splits: Sequence[Split], fold: int | Literal["all"], case_ids: Sequence[str]) -> Split:
-    """The split of one fold; `all` trains and validates on every case.
+def kfold(names: Sequence[str], folds: int = FOLDS) -> list[Split]:
+    """`folds` disjoint parts of the sorted `names`, each in turn left out for validation; with fewer names than folds
+    one fold a name."""
+    ordered = sorted(names)
+    shuffled = np.arange(len(ordered))
+    np.random.RandomState(SHUFFLE_SEED).shuffle(shuffled)  # noqa: NPY002 - nnU-Net's own generator
+    chunks = np.array_split(shuffled, min(folds, len(ordered)))
+    return [_split(ordered, [ordered[index] for index in sorted(chunk)]) for chunk in chunks]
 
-    A number beyond the folds there are gives a random 80:20 split of its own, as in nnU-Net.
+
+def read_splits(path: Path, names: Iterable[str]) -> list[Split]:
+    """Folds from a file like nnU-Net's `splits_final.json`: a list of `{"train": [...], "val": [...]}`.
 
     Raises:
-        SegError: a random split that leaves one side empty.
+        SegError: no such list; unknown cases; cases in both parts (all faults at once).
     """
-    cases = tuple(sorted(case_ids))
-    if fold == "all":
-        return cases, cases
-    if fold < len(splits):
-        return splits[fold]
-    drawn = _mersenne(SEED + fold).choice(len(cases), int(0.8 * len(cases)), replace=False)
-    train = tuple(cases[index] for index in drawn)
-    rest = tuple(case for case in cases if case not in set(train))
-    if not train or not rest:
-        raise SegError(Record(code="SEG-D42", found=f"{len(cases)} cases", expected="at least 2 for a random split"))
-    return train, rest
-
-
-def read_splits(path: Path, case_ids: Sequence[str]) -> list[Split]:
-    """The splits of a JSON file in nnU-Net's form: a list of `{"train": [cases], "val": [cases]}`.
-
-    Raises:
-        SegError: it has another form, names unknown cases, or has a case on both sides; all faults at once.
-    """
-    data = load_json(path)
-    if not isinstance(data, list) or not data:
-        raise SegError(_fault(path, "not a list of splits", 'a list of {"train": […], "val": […]}'))
-    faults = [fault for number, entry in enumerate(data) for fault in _faults(path, number, entry, set(case_ids))]
+    data, known = load_json(path), set(names)
+    if not isinstance(data, list) or not data or not all(_is_split(fold) for fold in data):
+        raise SegError(Record(code="SEG-C09", found="no list of folds", file=str(path),
+                              expected='[{"train": [case, …], "val": [case, …]}, …]'), Exit.USAGE)
+    faults = []
+    for index, fold in enumerate(data):
+        unknown = sorted({*fold["train"], *fold["val"]} - known)
+        both = sorted({*fold["train"]} & {*fold["val"]})
+        if unknown:
+            faults.append(Record(code="SEG-D23", found=f"fold {index} names {len(unknown)} cases that the data set has "
+                                 f"not: {', '.join(unknown[:5])}", file=str(path)))
+        if both:
+            faults.append(Record(code="SEG-D23", found=f"fold {index} validates with {len(both)} cases it trains on: "
+                                 f"{', '.join(both[:5])}", file=str(path)))
     if faults:
         raise SegError(faults)
-    return [(tuple(entry["train"]), tuple(entry["val"])) for entry in data]
+    return [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in data]
 
 
-def as_data(splits: Sequence[Split]) -> list[dict[str, list[str]]]:
-    """The splits in the form of nnU-Net's `splits_final.json`."""
-    return [{"train": list(train), "val": list(val)} for train, val in splits]
+def members(splits: Sequence[Split], fold: str, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Training and validation cases of a fold, by name.
+
+    `all` is every case for both. A number beyond the last fold is a random 80:20 split of its own (nnU-Net 2.8).
+    """
+    ordered = sorted(names)
+    if fold == "all":
+        return ordered, ordered
+    index = int(fold)
+    if index < len(splits):
+        return list(splits[index]["train"]), list(splits[index]["val"])
+    rng = np.random.RandomState(SHUFFLE_SEED + index)  # noqa: NPY002 - nnU-Net's own generator
+    training = {ordered[place] for place in rng.choice(len(ordered), int(0.8 * len(ordered)), replace=False)}
+    return [name for name in ordered if name in training], [name for name in ordered if name not in training]
 
 
-def _faults(path: Path, number: int, entry: object, known: set[str]) -> list[Record]:
-    where = f"split {number}"
-    if not isinstance(entry, dict) or set(entry) != {"train", "val"}:
-        return [_fault(path, f"{where} is {str(entry)[:60]}", 'the keys "train" and "val"')]
-    sides = (entry["train"], entry["val"])
-    if not all(isinstance(side, list) and side and all(isinstance(case, str) for case in side) for side in sides):
-        return [_fault(path, f"{where} has a side that is no list of case names, or an empty one")]
-    faults = [
-        _fault(path, f"{where} names an unknown case", "a case of the data set", case, nearest(case, sorted(known)))
-        for case in sorted((set(sides[0]) | set(sides[1])) - known)
-    ]
-    faults += [_fault(path, f"{where} both trains and validates on it", "one of the two", case)
-               for case in sorted(set(sides[0]) & set(sides[1]))]
-    return faults + [_fault(path, f"{where} names it twice", "once", case)
-                     for side in sides for case in sorted({case for case in side if side.count(case) > 1})]
+def _split(names: Sequence[str], validation: Sequence[str]) -> Split:
+    left_out = set(validation)
+    return {"train": sorted(name for name in names if name not in left_out), "val": sorted(validation)}
 
 
-def _fault(path: Path, found: str, expected: str = "", case: str | None = None, advice: str = "") -> Record:
-    return Record(code="SEG-D43", found=found, expected=expected, advice=advice, case=case, file=str(path))
-
-
-def _mersenne(seed: int) -> np.random.RandomState:
-    return np.random.RandomState(seed)  # nnU-Net draws its folds with this one
+def _is_split(fold: Any) -> bool:
+    return isinstance(fold, dict) and all(isinstance(fold.get(part), list) for part in ("train", "val"))
