@@ -25,7 +25,7 @@ def noise(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(sizes, sizes, st.sampled_from([0, 1, 3]))
 def test_equals_scipy_borders_included(old, new, order):
     array = noise(2, *old)
@@ -47,7 +47,7 @@ def test_same_shape_is_left_alone(shape, order, spacing):
     assert resample(array, shape, spacing, ISO, order) is array
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(sizes, sizes, st.sampled_from([0, 1, 3]), st.sampled_from([ISO, THICK]))
 def test_a_constant_stays_constant(old, new, order, spacing):
     result = resample(torch.full((1, *old), 7.0), new, spacing, ISO, order)
@@ -94,7 +94,7 @@ def test_resampled_shape_rounds_half_to_even():
     assert resampled_shape((5, 7, 1), (1, 1, 1), (2, 2, 9)) == (2, 4, 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(sizes, sizes, st.sampled_from([ISO, THICK]))
 def test_labels_stay_labels(old, new, spacing):
     label = torch.from_numpy(np.random.default_rng(1).choice([-1, 0, 2, 5], old).astype(np.int16))

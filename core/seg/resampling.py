@@ -139,7 +139,7 @@ def _linear_vote(label: Tensor, nearest: Tensor) -> Tensor:
     for axis, (first, _, _) in enumerate(taps):
         if label.shape[axis] != nearest.shape[axis]:
             mixed = mixed.index_select(axis, first)
-    for where in torch.nonzero(mixed).split(_VOTES_AT_ONCE):
+    for where in torch.split(torch.nonzero(mixed), _VOTES_AT_ONCE):
         place = where.unbind(1)
         nearest[place] = _count_votes(label, taps, place, nearest[place])
     return nearest
