@@ -51,7 +51,7 @@ def case_metrics(
         SegError: the arrays differ in shape.
     """
     if truth.shape != prediction.shape:
-        raise SegError(Record(code="SEG-D41", case=case or None, found=f"the prediction has shape {prediction.shape}",
+        raise SegError(Record(code="SEG-D01", case=case or None, found=f"the prediction has shape {prediction.shape}",
                               expected=f"the shape of the truth, {truth.shape}"))
     valid = None if labels.ignore is None else truth != labels.ignore
     classes = {}

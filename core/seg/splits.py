@@ -1,7 +1,7 @@
 """Which cases a fold trains on, and which it is validated with.
 
-The rule and the shuffle are nnU-Net's (2.8): five consecutive chunks of a shuffle seeded with 12345, so that results can
-be compared case by case.
+The rule and the shuffle are those of nnU-Net 2.8: five consecutive chunks of a shuffle seeded with 12345, so that
+results can be compared case by case.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ def make_splits(cases: Sequence[Case], file: str = "") -> list[Split]:
 
 
 def kfold(names: Sequence[str], folds: int = FOLDS) -> list[Split]:
-    """`folds` disjoint parts of the sorted `names`, each in turn left out for validation; with fewer names than folds
-    one fold a name."""
+    """`folds` disjoint parts of the sorted `names`, each in turn left out for validation.
+
+    With fewer names than folds there is one fold a name.
+    """
     ordered = sorted(names)
     shuffled = np.arange(len(ordered))
-    np.random.RandomState(SHUFFLE_SEED).shuffle(shuffled)  # noqa: NPY002 - nnU-Net's own generator
+    np.random.RandomState(SHUFFLE_SEED).shuffle(shuffled)
     chunks = np.array_split(shuffled, min(folds, len(ordered)))
     return [_split(ordered, [ordered[index] for index in sorted(chunk)]) for chunk in chunks]
 
@@ -83,7 +85,7 @@ def members(splits: Sequence[Split], fold: str, names: Iterable[str]) -> tuple[l
     index = int(fold)
     if index < len(splits):
         return list(splits[index]["train"]), list(splits[index]["val"])
-    rng = np.random.RandomState(SHUFFLE_SEED + index)  # noqa: NPY002 - nnU-Net's own generator
+    rng = np.random.RandomState(SHUFFLE_SEED + index)
     training = {ordered[place] for place in rng.choice(len(ordered), int(0.8 * len(ordered)), replace=False)}
     return [name for name in ordered if name in training], [name for name in ordered if name not in training]
 
