@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 
@@ -84,7 +84,7 @@ class ConsoleProgress:
         self._bars: RichProgress | None = None
         self._task: TaskID | None = None
 
-    def __enter__(self) -> ConsoleProgress:
+    def __enter__(self) -> Self:
         if self._screen.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -71,5 +71,5 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
         return code
     if debug:
         traceback.print_exc()
-    warn(f"internal error: {type(error).__name__}: {error}\nThis is a bug of seg. Run again with --debug for its place.")
+    warn(f"internal error: {type(error).__name__}: {error}\nThis is a bug of seg; --debug shows its place.")
     return int(Exit.BUG)

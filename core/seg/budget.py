@@ -1,7 +1,7 @@
 """A network for the time there is: where the planned one would get too few steps, the planner is asked for less.
 
-A step's cost is counted in floating-point operations on torch's `meta` device, without computing anything; how fast this
-machine is at it is measured with a few steps of the smallest form.
+A step's cost is counted in floating-point operations on torch's `meta` device, without computing anything; how fast
+this machine is at it is measured with a few steps of the smallest form.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def step_operations(configuration: Configuration, architecture: Architecture) ->
         images = torch.empty(configuration.batch, configuration.topology.in_channels, *configuration.patch)
         with FlopCounterMode(display=False) as counter:
             network(images)
-    return max(1, counter.get_total_flops())
+    return max(1, int(counter.get_total_flops()))
 
 
 def measure(step: Callable[[], None], device: torch.device, repeats: int = 3) -> float:

@@ -82,7 +82,7 @@ def dump_json(value: Any) -> str:
 
 def _layout(value: Any, indent: str) -> str:
     flat = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or len(indent) + len(flat) <= 110 and not _nested(value):
+    if not isinstance(value, dict | list) or (len(indent) + len(flat) <= 110 and not _nested(value)):
         return flat
     inner = indent + "  "
     if isinstance(value, dict):

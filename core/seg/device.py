@@ -21,8 +21,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SegError(Record(code="SEG-C06", found=f"no device is called {name!r}", expected="auto, cpu, cuda, cuda:1 …"),
-                       Exit.USAGE) from None
+        record = Record(code="SEG-C06", found=f"no device is called {name!r}", expected="auto, cpu, cuda, cuda:1 …")
+        raise SegError(record, Exit.USAGE) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SegError(Record(code="SEG-R03", found=f"there is no device {name!r} in this machine",
                               expected=f"{torch.cuda.device_count()} CUDA devices",
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 faster than in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         return any("avx512_bf16" in flag or "amx" in flag for flag in _cpu_flags())
     return False

@@ -56,7 +56,7 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
     length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
-    step = max(_step_bytes(components, plan, configuration, reduced=bool(settings.budget_s)) for configuration in chosen)
+    step = max(_step_bytes(components, plan, item, reduced=bool(settings.budget_s)) for item in chosen)
     disk = sum(sum(size) for size in sizes) + WEIGHT_COPIES * 2 * weights * len(chosen) * len(settings.folds)
     return Estimate(
         length=length,

@@ -4,8 +4,8 @@
     labels = model.predict(image)                       # SimpleITK image in, SimpleITK image out
     labels = model.predict(array, spacing=(1, 1, 1))    # array (Z, Y, X) or (C, Z, Y, X) in, array (Z, Y, X) out
 
-`model.json` says everything, `weights/*.safetensors` hold the numbers, `MANIFEST.sha256` the digests of both. Nothing in
-a model is ever executed.
+`model.json` says everything, `weights/*.safetensors` hold the numbers, `MANIFEST.sha256` the digests of both.
+Nothing in a model is ever executed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes, whole_folder
 from seg.kinds import Ensembler
-from seg.models import ComponentUse, Configuration, Plan
+from seg.models import ComponentUse, Configuration, Plan, Spacing3
 from seg.preprocessing import Prepared, prepare
 from seg.registry import Registry, discover
 from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities
@@ -126,17 +126,21 @@ class Model:
             raise usage_error("an array without its spacing", expected="spacing=(z, y, x) in mm")
         array, full = _as_volume(image, spacing, len(self.description.plan.description.channel_names))
         labels, _ = self.predict_volume(array, full)
-        return self.to_file_values(labels).reshape(labels.shape[-len(spacing):])
+        found: NDArray[Any] = self.to_file_values(labels).reshape(labels.shape[-len(spacing):])
+        return found
 
     def predict_volume(
-        self, array: NDArray[np.float32], spacing: Sequence[float], *, probabilities: bool = False, case: str = ""
+        self, array: NDArray[np.float32], spacing: Spacing3, *, probabilities: bool = False, case: str = ""
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm; on request also the
-        probabilities float32 (K, Z, Y, X)."""
+        """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm.
+
+        On request also the probabilities float32 (K, Z, Y, X).
+        """
         plan, chosen = self.description.plan, self.description.chosen
         channels = len(plan.description.channel_names)
         if array.shape[0] != channels:
-            raise SegError(Record(code="SEG-D04", found=f"{array.shape[0]} channels", expected=f"{channels}", case=case))
+            record = Record(code="SEG-D04", found=f"{array.shape[0]} channels", expected=f"{channels}", case=case)
+            raise SegError(record)
         if len(chosen) == 1 and not probabilities:
             return self._labels(chosen[0], array, spacing, case), None
         combined = self.ensembler.combine_configurations(self._probabilities(array, spacing, case))
@@ -155,12 +159,12 @@ class Model:
         values = np.array([declared.file_value(index) for index in range(max(declared.ids) + 1)])
         return values[labels].astype(np.uint8 if values.max() < 256 else np.uint16)
 
-    def _labels(self, name: str, array: NDArray[np.float32], spacing: Sequence[float], case: str) -> NDArray[Any]:
+    def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
         prepared, logits = self._predicted(name, array, spacing, case)
         configuration = self.description.configurations[name]
         return restore_labels(logits, prepared.properties, self.description.plan, configuration)
 
-    def _probabilities(self, array: NDArray[np.float32], spacing: Sequence[float], case: str) -> Iterator[Tensor]:
+    def _probabilities(self, array: NDArray[np.float32], spacing: Spacing3, case: str) -> Iterator[Tensor]:
         for name in self.description.chosen:
             prepared, logits = self._predicted(name, array, spacing, case)
             configuration = self.description.configurations[name]
@@ -169,7 +173,7 @@ class Model:
             )
 
     def _predicted(
-        self, name: str, array: NDArray[np.float32], spacing: Sequence[float], case: str
+        self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str
     ) -> tuple[Prepared, Tensor]:
         configuration = self.description.configurations[name]
         prepared = prepare(array, spacing, self.description.plan, configuration, case=case)
@@ -216,7 +220,8 @@ def load(
     for member in description.members:
         if member.configuration in description.chosen:
             topology = description.configurations[member.configuration].topology
-            network = fitted(architecture.build(topology), load_tensors(content[member.weights]), folder / member.weights)
+            weights = load_tensors(content[member.weights])
+            network = fitted(architecture.build(topology), weights, folder / member.weights)
             networks.setdefault(member.configuration, []).append(network.to(where).eval())
     chosen = options or PredictOptions()
     if chosen.autocast == "auto":
@@ -258,8 +263,8 @@ def build_component(registry: Registry, use: ComponentUse) -> Any:
              if item.name in names and item.plugin.distribution == use.distribution]
     if not found:
         advice = f"pip install {use.distribution}=={use.version}"
-        raise SegError(Record(code="SEG-P04", found=f"the {use.kind} {use.name!r} of {use.distribution} {use.version} is "
-                              "not installed here", advice=advice), Exit.PLUGIN)
+        what = f"the {use.kind} {use.name!r} of {use.distribution} {use.version}"
+        raise SegError(Record(code="SEG-P04", found=f"{what} is not installed here", advice=advice), Exit.PLUGIN)
     component, _ = registry.build(use.kind, found[0].qualified, dict(use.options))
     return component
 
@@ -305,7 +310,7 @@ def _description(content: dict[str, bytes], folder: Path) -> ModelDescription:
 
 def _as_volume(
     image: NDArray[Any], spacing: Sequence[float], channels: int
-) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+) -> tuple[NDArray[np.float32], Spacing3]:
     """An array of two or three spatial axes, with or without channels, as (C, Z, Y, X) and its spacing."""
     axes = len(spacing)
     if axes not in (2, 3) or image.ndim not in (axes, axes + 1):

@@ -45,7 +45,7 @@ class Recipe:
     def rate(self, progress: float) -> float:
         """The learning rate at `progress`."""
         if self.name == "nnunet":
-            return self.peak_rate * (1 - min(progress, 1.0)) ** 0.9
+            return float(self.peak_rate * (1 - min(progress, 1.0)) ** 0.9)
         if progress < WARM_UP:
             return self.peak_rate * (0.1 + 0.9 * progress / WARM_UP)
         fall = (min(progress, 1.0) - WARM_UP) / (1 - WARM_UP)

@@ -95,7 +95,7 @@ class Registry:
 
     def _refuse_broken(self, kind: str, name: str) -> None:
         for plugin in self.plugins:
-            if plugin.status == "broken" and name.split(":")[-1] in (plugin.name, plugin.distribution):
+            if plugin.status == "broken" and name.rsplit(":", maxsplit=1)[-1] in (plugin.name, plugin.distribution):
                 raise SegError(Record(code="SEG-P01", found=f"{kind} {name!r} is of the plugin {plugin.name} "
                                       f"({plugin.distribution} {plugin.version}), which is broken: {plugin.reason}"),
                                Exit.PLUGIN)
@@ -129,7 +129,7 @@ def load_class(component: Component) -> type:
     module, _, name = component.target.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+    except Exception as error:
         raise _plugin_fault(component, f"{component.target} cannot be imported: {_tell(error)}") from error
     if not (isinstance(found, type) and attrs.has(found)):
         raise _plugin_fault(component, f"{component.target} is no attrs class")

@@ -39,7 +39,7 @@ class PredictOptions:
     """How whole cases are predicted."""
 
     step: float = option(0.5, "distance of neighbouring tiles as a part of the patch", ge=0.05, le=1)
-    mirroring: bool = option(True, "average over the mirror images of each tile")
+    mirroring: bool = option(default=True, help="average over the mirror images of each tile")
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
                            choices=("auto", "on", "off"))
 

@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 import torch
 from attrs import frozen
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,13 +63,14 @@ def gaussian_weights(patch: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(half.astype(np.float32))
 
 
-def _gaussian(size: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _gaussian(size: int) -> NDArray[np.float64]:
     """A unit impulse at size // 2 after a Gaussian filter that is cut at 4 σ."""
     sigma = size / 8
     reach = int(4 * sigma + 0.5)
     distance = np.arange(size) - size // 2
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return np.where(np.abs(distance) <= reach, np.exp(-0.5 * (distance / sigma) ** 2), 0.0) / kernel.sum()
+    inside = np.abs(distance) <= reach
+    return np.asarray(np.where(inside, np.exp(-0.5 * (distance / sigma) ** 2), 0.0) / kernel.sum(), np.float64)
 
 
 def _window(network: Network, image: Tensor, window: Window, outputs: int) -> Tensor:

@@ -108,7 +108,7 @@ class Trainer:
         """The trainer that was saved in the job's folder, or a fresh one."""
         trainer = cls.fresh(job)
         if found := newest_state(job.folder):
-            trainer._restore(found)
+            trainer.restore(found)
         return trainer
 
     @classmethod
@@ -189,7 +189,8 @@ class Trainer:
         if time.monotonic() - self.saved_at > self.save_took / SAVE_SHARE:
             self.save()
 
-    def _restore(self, path: Path) -> None:
+    def restore(self, path: Path) -> None:
+        """Go back to the state in `path`."""
         tensors, numbers = load_state(path)
         pick = {prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
                 for prefix in ("network.", "mean.")}
@@ -281,7 +282,7 @@ def _signals() -> Iterator[list[int]]:
     """A list that holds the number of the first SIGINT or SIGTERM; a second one stops at once."""
     came: list[int] = []
 
-    def handler(number: int, frame: Any) -> None:
+    def handler(number: int, _: Any) -> None:
         if came:
             raise KeyboardInterrupt
         came.append(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from attrs import frozen
@@ -108,7 +109,7 @@ def _source_digest(model: Model, case: Case, *, save_probabilities: bool) -> str
     return digest_json([model.digest, options, [digest_file(file) for file in files]])
 
 
-def _whole(output: Path, entry: dict[str, dict[str, str]] | None, key: str) -> Path | None:
+def _whole(output: Path, entry: dict[str, Any] | None, key: str) -> Path | None:
     """The label map of an earlier prediction from the same source, if all its files are as they were written."""
     if not entry or entry.get("source") != key:
         return None

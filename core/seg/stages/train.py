@@ -121,7 +121,8 @@ def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
     training, _ = members(fold.folder.splits(), fold.fold, store.cases)
     absent = sorted(set(training) - set(store.cases))
     if absent:
-        raise SegError(Record(code="SEG-D31", found=f"{len(absent)} cases are not preprocessed: {', '.join(absent[:5])}",
+        names = ", ".join(absent[:5])
+        raise SegError(Record(code="SEG-D31", found=f"{len(absent)} cases are not preprocessed: {names}",
                               file=str(store.folder), advice="Run `seg run` or `seg preprocess` again."))
     size = sum(store.path(case).stat().st_size for case in training)
     keep = size < MEMORY_SHARE * free_memory(device)
