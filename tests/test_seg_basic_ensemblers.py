@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from seg_basic.ensemblers import MeanEnsembler, NoEnsembler
 
 from seg import Candidate, Ensembler, Evaluation
+from seg_basic.ensemblers import MeanEnsembler, NoEnsembler
 
 CANDIDATES = [
     Candidate(name=name, evaluation=Evaluation(cases=(), class_means={}, mean={"dice": dice}))

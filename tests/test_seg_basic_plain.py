@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from seg_basic.plain import NoAugmenter
 
 from seg import Augmenter, CaseArrays, Configuration, Position, Topology
+from seg_basic.plain import NoAugmenter
 
 
 def configuration(patch: tuple[int, ...], batch: int) -> Configuration:

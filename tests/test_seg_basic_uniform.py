@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from seg_basic.uniform import UniformSampler
 
 from seg import CaseIndex, Configuration, Sampler, Topology
+from seg_basic.uniform import UniformSampler
 
 
 def configuration(patch: tuple[int, ...], batch: int) -> Configuration:

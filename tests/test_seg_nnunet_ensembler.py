@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from seg_nnunet.ensembler import NnUNetEnsembler
 
 from seg import Candidate, Ensembler, Evaluation
+from seg_nnunet.ensembler import NnUNetEnsembler
 
 
 def candidate(name: str, dice: float | None) -> Candidate:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from seg_nnunet.sampler import ANNOTATED, NnUNetSampler
 
 from seg import CaseIndex, Configuration, Sampler, Topology
+from seg_nnunet.sampler import ANNOTATED, NnUNetSampler
 
 
 def configuration(patch: tuple[int, ...], batch: int) -> Configuration:

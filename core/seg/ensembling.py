@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate of the largest mean Dice over the classes; of equal ones the first, and the first of all where
-    none has a Dice (no class present anywhere).
+    """The candidate of the largest mean Dice over the classes, of equal ones the first.
+
+    One without a Dice (no class is present anywhere) loses against any other.
 
     Raises:
         ValueError: there is no candidate.

@@ -1,23 +1,25 @@
 """Cutting, rotating, scaling and mirroring of patches.
 
-B batch, n samples that are transformed together, C channels, S slices that share one transform, D transformed axes.
+B batch, n samples that are transformed together, C channels, D transformed axes, P voxels of n patches along them, V
+voxels of n boxes along them. Where D is two, the slices of a volume share one transform.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from seg import CaseArrays, Position, cut_patch
 
-MIXED = -32768  # stands for "several labels" in a map of cells
+SLAB = 65536  # voxels that are interpolated at once on a processor
 SLACK = 1e-2  # voxels by which a box is wider than its samples, against rounding
+BORDER = 2  # voxels outside a case that stand for all that is outside: linear interpolation reads two
 
 
 def patches(
@@ -37,11 +39,12 @@ def patches(
     image = torch.empty((len(positions), channels, *patch3), device=device)
     label = torch.empty((len(positions), *patch3), dtype=torch.int16, device=device)
     moved = (matrix != np.eye(matrix.shape[-1])).any(axis=(1, 2))
-    for entry in np.flatnonzero(~moved):
+    for entry in np.flatnonzero(~moved).tolist():
         where = positions[entry]
         image[entry], label[entry] = cut_patch(cases[where.case], where.start, patch3)
     for group in _groups(np.flatnonzero(moved), device):
-        found = [(cases[positions[entry].case], positions[entry].start) for entry in group]
+        entries = [positions[entry] for entry in np.arange(len(positions))[group].tolist()]
+        found = [(cases[where.case], where.start) for where in entries]
         image[group], label[group] = _transformed(found, patch3, matrix[group], device)
     return image.view(len(positions), channels, *patch), label.view(len(positions), *patch)
 
@@ -50,16 +53,17 @@ def mirror(image: Tensor, label: Tensor, flips: NDArray[np.bool_]) -> None:
     """Flip image (B, C, *patch) and label (B, *patch) in place along the axes that `flips` (B, axes) names."""
     for combination in np.unique(flips, axis=0):
         if combination.any():
-            rows = np.flatnonzero((flips == combination).all(axis=1)).tolist()
+            rows = np.flatnonzero((flips == combination).all(axis=1))
             axes = [int(axis) - flips.shape[1] for axis in np.flatnonzero(combination)]
-            for array in (image, label):
-                array[rows] = array[rows].flip(axes)
+            for group in _groups(rows, image.device):
+                for array in (image, label):
+                    array[group] = array[group].flip(axes)
 
 
-def _groups(rows: NDArray[np.int64], device: torch.device) -> list[list[int]]:
-    """Samples to transform together: one by one on a processor, whose cache is small, else all at once."""
+def _groups(rows: NDArray[np.int64], device: torch.device) -> list[list[int]] | list[slice]:
+    """Samples to work on together: one by one on a processor, whose cache is small, else all at once."""
     if device.type == "cpu":
-        return [[int(row)] for row in rows]
+        return [slice(row, row + 1) for row in rows.tolist()]
     return [rows.tolist()] if len(rows) else []
 
 
@@ -69,133 +73,161 @@ def _transformed(
     matrix: NDArray[np.float64],
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Image (n, C, Z, Y, X) and label (n, Z, Y, X) of transformed patches, each read from the box that it reaches."""
-    dims = matrix.shape[-1]
-    offset, size = _box(patch, matrix)
-    cut = [
-        cut_patch(case, [a + b for a, b in zip(start, shift, strict=True)], size)
-        for (case, start), shift in zip(found, offset.tolist(), strict=True)
-    ]
-    image = torch.stack([one for one, _ in cut]).to(device, non_blocking=True)
-    label = torch.stack([one for _, one in cut]).to(device, non_blocking=True)
-    n, channels = image.shape[:2]
-    centre = (np.array(patch) - 1) / 2 - offset
-    inner, box = tuple(patch[3 - dims :]), tuple(size[3 - dims :])
-    sampled = _sample_image(image.reshape(n, -1, *box), matrix, centre[:, 3 - dims :], inner)
-    voted = _sample_label(label.reshape(n, -1, *box), matrix, centre[:, 3 - dims :], inner)
-    return sampled.view(n, channels, *patch), voted.view(n, *patch)
+    """Image (n, C, Z, Y, X) and label (n, Z, Y, X) of transformed patches, each read from the box that it reaches.
 
-
-def _box(patch: Sequence[int], matrix: NDArray[np.float64]) -> tuple[NDArray[np.int64], tuple[int, int, int]]:
-    """What transformed patches read: the offset of each box from the patch's start (n, 3), and their common size.
-
-    Every sample lies between two voxels of the box along each transformed axis.
+    `found` gives case and start of each patch. Images are interpolated linearly; a label is the one with the largest
+    linearly interpolated share.
     """
-    half = (np.array(patch) - 1) / 2
-    offset = np.zeros((len(matrix), 3), dtype=np.int64)
-    size = np.array(patch)
     dims = matrix.shape[-1]
-    reach = np.abs(matrix) @ half[3 - dims :] + SLACK
-    low = np.floor(half[3 - dims :] - reach).astype(np.int64)
-    high = np.floor(half[3 - dims :] + reach).astype(np.int64) + 2
-    offset[:, 3 - dims :] = low
-    size[3 - dims :] = (high - low).max(axis=0)
-    z, y, x = size.tolist()
-    return offset, (z, y, x)
+    shapes = np.array([case.image.shape[1:] for case, _ in found])
+    starts = np.array([start for _, start in found])
+    low, size = _boxes(shapes, starts, patch, matrix)
+    cut = [cut_patch(case, first, size) for (case, _), first in zip(found, low.tolist(), strict=True)]
+    image = torch.stack([one for one, _ in cut], 4 - dims).to(device, non_blocking=True)  # (C, [Z], n, *box)
+    label = torch.stack([one for _, one in cut], 3 - dims).to(device, non_blocking=True)  # ([Z], n, *box)
+    centre = (starts + (np.array(patch) - 1) / 2 - low)[:, 3 - dims :]
+    inner, box = patch[3 - dims :], size[3 - dims :]
+    voxels = len(found) * math.prod(box)
+    strides = [math.prod(box[axis + 1 :]) for axis in range(dims)]
+    images, labels = list(image.view(-1, voxels)), [(row, _mixed(row, strides)) for row in label.view(-1, voxels)]
+    sampled, voted = [], []
+    for shift, slab in _slabs(inner, device):
+        place, fraction = _places(matrix, centre + matrix @ shift, slab, box, device)
+        shape = (-1, len(found), *slab)
+        sampled.append(torch.stack([_interpolated(row, place, fraction, strides) for row in images]).view(shape))
+        voted.append(torch.stack([_voted(row, place, fraction, strides) for row in labels]).view(shape))
+    whole = torch.cat(sampled, 2).view(*image.shape[: 5 - dims], *inner).movedim(4 - dims, 0)
+    return whole, torch.cat(voted, 2).view(*label.shape[: 4 - dims], *inner).movedim(3 - dims, 0)
 
 
-def _coordinates(
-    matrix: NDArray[np.float64], centre: NDArray[np.float64], patch: Sequence[int], device: torch.device
-) -> Tensor:
-    """Where each voxel of the patch lies: float32 (n, D, *patch) from matrix (n, D, D) and centre (n, D)."""
+def _slabs(patch: Sequence[int], device: torch.device) -> Iterator[tuple[NDArray[np.float64], tuple[int, ...]]]:
+    """The patch in pieces along its first axis, as the shift of a piece's centre from the patch's, and its size.
+
+    On a processor they are small: what the corners of neighbouring cells share then lies in the cache.
+    """
+    length = patch[0]
+    step = max(1, SLAB * length // math.prod(patch)) if device.type == "cpu" else length
+    for first in range(0, length, step):
+        thick = min(step, length - first)
+        shift = np.zeros(len(patch))
+        shift[0] = first + (thick - length) / 2
+        yield shift, (thick, *patch[1:])
+
+
+def _boxes(
+    shapes: NDArray[np.int64], starts: NDArray[np.int64], patch: Sequence[int], matrix: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], tuple[int, int, int]]:
+    """What transformed patches read: the first voxels of the boxes (n, 3) and their common size.
+
+    Of what is outside a case, a border is enough: all of it looks the same.
+    """
+    dims = matrix.shape[-1]
+    low, high = starts.copy(), starts + np.array(patch)
+    half = (np.array(patch[3 - dims :]) - 1) / 2
+    reach = np.abs(matrix) @ half + SLACK
+    middle, end = starts[:, 3 - dims :] + half, shapes[:, 3 - dims :]
+    low[:, 3 - dims :] = np.clip(np.floor(middle - reach), -BORDER, end).astype(np.int64)
+    last = np.clip(np.floor(middle + reach) + 2, 0, end + BORDER).astype(np.int64)
+    high[:, 3 - dims :] = np.maximum(last, low[:, 3 - dims :] + 2)
+    z, y, x = (high - low).max(axis=0).tolist()
+    return low, (z, y, x)
+
+
+def _places(
+    matrix: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    patch: Sequence[int],
+    box: Sequence[int],
+    device: torch.device,
+) -> tuple[Tensor, list[Tensor]]:
+    """Where the voxels of n patches, about `centre` (n, D) and turned by `matrix` (n, D, D), lie in n boxes.
+
+    Returns the flat index of the voxel below, int32 (P,), and how far it is along each axis to the next one, D times
+    float32 (P,).
+    """
     n, dims = centre.shape
-    half = (np.array(patch) - 1) / 2
-    origin = centre - matrix @ half
-    parts = np.concatenate([origin[..., None], matrix], axis=-1)
-    table = torch.from_numpy(parts.astype(np.float32)).to(device, non_blocking=True)
-    total = table[..., 0].view(n, dims, *[1] * dims)
-    for axis, length in enumerate(patch):
-        shape = [length if other == axis else 1 for other in range(dims)]
-        steps = torch.arange(length, dtype=torch.float32, device=device).view(1, 1, *shape)
-        total = total + table[..., axis + 1].view(n, dims, *[1] * dims) * steps
-    return total
+    table = np.concatenate([matrix, (centre - matrix @ ((np.array(patch) - 1) / 2))[..., None]], axis=-1)
+    factors = torch.from_numpy(table.astype(np.float32)).to(device, non_blocking=True)
+    place = torch.arange(n, dtype=torch.int32, device=device).view(n, *[1] * dims)
+    fraction = []
+    for axis, length in enumerate(box):
+        where = factors[:, axis, dims].view(n, *[1] * dims)
+        for other, steps in enumerate(patch):
+            shape = [steps if one == other else 1 for one in range(dims)]
+            line = torch.arange(steps, dtype=torch.float32, device=device).view(1, *shape)
+            where = where + factors[:, axis, other].view(n, *[1] * dims) * line
+        where.clamp_(0, length - 1 - SLACK)
+        below = where.to(torch.int32)  # the floor, as none is negative
+        place = place * length + below
+        fraction.append(where.sub_(below).view(-1))
+    return place.view(-1), fraction
 
 
-def _sample_image(
-    image: Tensor, matrix: NDArray[np.float64], centre: NDArray[np.float64], patch: Sequence[int]
+def _interpolated(image: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """Linear interpolation of an image (V,) at P places: float32 (P,)."""
+    if not strides:
+        return image.index_select(0, place)
+    first = _interpolated(image, place, fraction[1:], strides[1:])
+    second = _interpolated(image[strides[0] :], place, fraction[1:], strides[1:])
+    return first.lerp_(second, fraction[0])
+
+
+def _voted(
+    labels: tuple[Tensor, Tensor], place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]
 ) -> Tensor:
-    """Linear interpolation of image (n, C·S, *box): (n, C·S, *patch)."""
-    box = np.array(image.shape[2:])[::-1]
-    # grid_sample counts from -1 to 1 over the box, last axis first
-    scaled = matrix[:, ::-1] * (2 / box)[None, :, None]
-    shifted = (centre[:, ::-1] + 0.5) * (2 / box) - 1
-    grid = _coordinates(scaled, shifted, patch, image.device).movedim(1, -1)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    """The label of the largest linearly interpolated share at P places, int16 (P,), from a label map and its `_mixed`.
 
-
-def _sample_label(
-    label: Tensor, matrix: NDArray[np.float64], centre: NDArray[np.float64], patch: Sequence[int]
-) -> Tensor:
-    """The label of largest linearly interpolated share, from label (n, S, *box): int16 (n, S, *patch).
-
-    The same as the arg-max over interpolated indicator maps of all labels, whatever their number: the cells between
-    voxels that hold one label are looked up, the others are voted on by their corners.
+    The same as the arg-max over interpolated indicator maps of all labels, whatever their number: where all corners
+    of the cell hold one label it is read, where they hold two the share of one decides, elsewhere the corners vote.
     """
-    n, slices = label.shape[:2]
-    where = _coordinates(matrix, centre, patch, label.device)
-    base = where.to(torch.int32)  # coordinates are positive, so this is the floor
-    strides = label.stride()[2:]
-    place = base[:, 0] * strides[0]
-    for axis, stride in enumerate(strides[1:], start=1):
-        place += base[:, axis] * stride
-    place = place.view(n, 1, -1).expand(n, slices, -1).long()
-    cells = _cells(label)
-    found = cells.reshape(n, slices, -1).gather(2, place)
-    mixed = found == MIXED
-    if label.device.type == "cpu":
-        rows = mixed.view(-1).nonzero().squeeze(1)
-    else:  # asking where they are would make the host wait
-        rows = torch.arange(mixed.numel(), device=label.device)
-    fraction = (where - base).view(n, len(strides), 1, -1).expand(-1, -1, slices, -1)
-    start = torch.arange(n * slices, device=label.device).view(n, slices, 1) * label.stride(1)
-    voted = _vote(
-        label.reshape(-1),
-        (place + start).view(-1)[rows],
-        [fraction[:, axis].reshape(-1)[rows] for axis in range(len(strides))],
-        strides,
-    )
-    if label.device.type == "cpu":
-        found.view(-1)[rows] = voted
-        return found
-    return torch.where(mixed.view(-1), voted, found.view(-1)).view(found.shape)
+    label, differs = labels
+    if label.device.type != "cpu":  # to ask which cells are mixed would make the host wait
+        return _vote(_corners(label, place, strides), fraction)
+    found = label.index_select(0, place)
+    mixed = differs.index_select(0, place).nonzero().squeeze(1)
+    held, part = _corners(label, place[mixed], strides), [one[mixed] for one in fraction]
+    low, high = held.amin(0), held.amax(0)
+    winner = torch.where(_share(held == high, part) > 0.5, high, low)
+    several = ((held != low) & (held != high)).any(0).nonzero().squeeze(1)
+    winner[several] = _vote(held[:, several], [one[several] for one in part])
+    found[mixed] = winner
+    return found
 
 
-def _cells(label: Tensor) -> Tensor:
-    """For each voxel the label of the cell between it and its next neighbours, `MIXED` where they differ.
+def _mixed(label: Tensor, strides: Sequence[int]) -> Tensor:
+    """For each voxel of a label map (V,) whether the cell up to its next neighbours holds several labels: not 0 if so.
 
-    The last ones along each axis have no cell; what stands there is not looked up.
+    Shorter than the map, as the last voxels begin no cell; neighbours are found in the flat map, so that values at the
+    far side of a row mean nothing.
     """
-    cells = label.clone()
-    for axis in range(2, label.ndim):
-        length = label.shape[axis] - 1
-        first, second = cells.narrow(axis, 0, length), cells.narrow(axis, 1, length)
-        cells.narrow(axis, 0, length).copy_(first.where(first == second, MIXED))
-    return cells
+    differs = torch.zeros_like(label)
+    for stride in strides:
+        length = len(differs) - stride
+        differs = differs[:length] | differs[stride:]
+        differs |= label[:length] ^ label[stride : length + stride]
+    return differs
 
 
-def _vote(label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
-    """The label with the largest sum of corner weights, for points at flat `place` with `fraction` along each axis."""
-    corners, weights = [], []
-    for corner in product((0, 1), repeat=len(strides)):
-        corners.append(label[place + sum(bit * stride for bit, stride in zip(corner, strides, strict=True))])
-        weight = torch.ones_like(fraction[0])
-        for bit, part in zip(corner, fraction, strict=True):
-            weight = weight * (part if bit else 1 - part)
-        weights.append(weight)
-    held, weigh = torch.stack(corners), torch.stack(weights)
-    best, most = held[0], torch.zeros_like(weigh[0])
+def _corners(label: Tensor, place: Tensor, strides: Sequence[int]) -> Tensor:
+    """The labels at the 2^D corners of the cells at P places, int16 (2^D, P), the first axis slowest."""
+    steps = product(*[(0, stride) for stride in strides])
+    return torch.stack([label[sum(step) :].index_select(0, place) for step in steps])
+
+
+def _vote(held: Tensor, fraction: Sequence[Tensor]) -> Tensor:
+    """The label with the largest share of P cells, int16 (P,), among those that their corners (2^D, P) hold."""
+    best, most = held[0], torch.zeros_like(fraction[0])
     for one in held:
-        votes = (weigh * (held == one)).sum(0)
-        best = torch.where(votes > most, one, best)
-        most = torch.maximum(most, votes)
+        share = _share(held == one, fraction)
+        best = torch.where(share > most, one, best)
+        most = torch.maximum(most, share)
     return best
+
+
+def _share(corners: Tensor, fraction: Sequence[Tensor]) -> Tensor:
+    """Linear interpolation between the corners (2^D, P) of P cells: float32 (P,)."""
+    values = corners.float()
+    for part in fraction:
+        first, second = values.chunk(2)
+        values = torch.lerp(first, second, part)
+    return values[0]

@@ -2,9 +2,9 @@
 
 Every random number of a batch is drawn before a voxel is read (`draw`); `apply` is a function of those numbers, so that
 a batch can be made again, one by one or on another device. Ranges and probabilities are those of nnU-Net 2.8; its
-"variance" of the noise is used as a standard deviation there, and so it is here. Unlike nnU-Net, a patch that is neither
-rotated nor scaled is cut at its final size, and one that is reads the case where nnU-Net sees the end of its enlarged
-patch.
+"variance" of the noise is used as a standard deviation there, and so it is here. Unlike nnU-Net, a patch that is
+neither rotated nor scaled is cut at its final size, and one that is reads the case where nnU-Net sees the end of its
+enlarged patch.
 
 B batch, C channels, D axes that are rotated (two or three).
 """
@@ -73,7 +73,7 @@ class NnUNetAugmenter:
                                      ge=0.0, le=1.0)
     p_gamma_inverted: float = option(0.1, "probability of gamma on the negative image, of a sample", ge=0.0, le=1.0)
     p_gamma: float = option(0.3, "probability of gamma, of a sample", ge=0.0, le=1.0)
-    mirror: bool = option(True, "mirror along the configuration's axes, each half of the time")
+    mirror: bool = option(default=True, help="mirror along the configuration's axes, each half of the time")
 
     def margin(self, configuration: Configuration) -> Size3:
         """How much larger a patch nnU-Net draws places for, so that a rotated one stays inside the case."""
@@ -92,7 +92,7 @@ class NnUNetAugmenter:
         rng: np.random.Generator,
         device: torch.device,
     ) -> Batch:
-        """The augmented batch for `positions`, image float32 (B, C, *patch) and label int64 (B, *patch), on `device`."""
+        """The augmented batch for `positions` on `device`: image float32 (B, C, *patch), label int64 (B, *patch)."""
         channels = int(cases[positions[0].case].image.shape[0])
         drawn = self.draw(len(positions), channels, configuration, rng)
         return apply(drawn, cases, positions, configuration, device)
