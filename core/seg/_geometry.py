@@ -108,6 +108,8 @@ def differences(one: Geometry, other: Geometry, *, channels: bool = False) -> li
         code = "SEG-D04" if channels else "SEG-D01"
         return [(code, f"shape {_sizes(other.size)} (x, y, z)", _sizes(one.size))]
     found: list[tuple[str, str, str]] = []
+    if {one.ending, other.ending} & set(PIXEL_ENDINGS):
+        return found
     pairs = zip(one.spacing, other.spacing, strict=True)
     if not all(math.isclose(a, b, rel_tol=SPACING_TOLERANCE) for a, b in pairs):
         found.append(("SEG-D02", f"spacing {_numbers(other.spacing)} mm", f"{_numbers(one.spacing)} mm"))

@@ -49,13 +49,14 @@ def load(path: Path) -> Raw:
     raw = _bytes(path)
     ending = image_ending(path)
     digest = hashlib.sha256(raw).hexdigest()
-    geometry = read_geometry(path, raw)
     try:
         if ending in NIFTI:
             array = read_voxels(raw)
-            array = array.T.reshape(-1, *geometry.shape) if array.ndim > 1 else array.reshape(-1, *geometry.shape)
+            geometry = read_geometry(path, raw)
+            array = (array.T if array.ndim > 1 else array).reshape(-1, *geometry.shape)
         else:
             digest = check_whole(path, raw, ending) or digest
+            geometry = read_geometry(path, raw)
             array = from_image(_sitk_read(path))[0]
     except ValueError as error:
         raise SegError(_damaged(path, error)) from None

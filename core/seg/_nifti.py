@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seg._inflate import MAGIC, gunzip, peek
 
-LARGEST_HEADER = 544
+HEADER = 348
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
          128: "u1", 2304: "u1"}  # fmt: skip
 Order = Literal["<", ">"]
@@ -24,7 +24,7 @@ COLOURS = {128: 3, 2304: 4}
 
 @frozen(kw_only=True)
 class Header:
-    """What of a NIfTI-1 or NIfTI-2 header is needed to find and scale the voxels."""
+    """What of a NIfTI-1 header is needed to find and scale the voxels."""
 
     dim: tuple[int, ...]
     pixdim: tuple[float, ...]
@@ -51,10 +51,13 @@ def read_header(raw: bytes) -> Header:
     Raises:
         ValueError: this is no NIfTI file, or its header makes no sense.
     """
-    head = peek(raw[:LARGEST_HEADER * 64], LARGEST_HEADER) if raw.startswith(MAGIC) else raw[:LARGEST_HEADER]
+    head = peek(raw[:64 * HEADER], HEADER) if raw.startswith(MAGIC) else raw[:HEADER]
     orders: tuple[Order, Order] = ("<", ">")
     for order in orders:
-        if len(head) >= 348 and int(np.frombuffer(head, f"{order}i4", 1)[0]) in (348, 540):
+        kind = int(np.frombuffer(head, f"{order}i4", 1)[0]) if len(head) >= HEADER else 0
+        if kind == 540:
+            raise ValueError("this is no NIfTI-1 but NIfTI-2, which SimpleITK does not read")
+        if kind == HEADER:
             return _parse(head, order)
     raise ValueError("this is no NIfTI file")
 
@@ -87,18 +90,10 @@ def _parse(head: bytes, order: Order) -> Header:
         found: list[Any] = np.frombuffer(head, f"{order}{kind}", count, at).tolist()
         return found
 
-    if int(np.frombuffer(head, f"{order}i4", 1)[0]) == 348:
-        dim, (datatype,), pixdim = numbers("i2", 8, 40), numbers("i2", 1, 70), numbers("f4", 8, 76)
-        offset, slope, intercept = numbers("f4", 3, 108)
-        magic = head[344:347]
-    else:
-        if len(head) < 540:
-            raise ValueError("the file is cut short in its header")
-        dim, (datatype,), pixdim = numbers("i8", 8, 16), numbers("i2", 1, 12), numbers("f8", 8, 104)
-        (offset,), (slope, intercept) = numbers("i8", 1, 168), numbers("f8", 2, 176)
-        magic = head[4:7]
-    if magic not in (b"n+1", b"n+2"):
-        raise ValueError("this is no single-file NIfTI")
+    dim, (datatype,), pixdim = numbers("i2", 8, 40), numbers("i2", 1, 70), numbers("f4", 8, 76)
+    offset, slope, intercept = numbers("f4", 3, 108)
+    if head[344:347] != b"n+1":
+        raise ValueError("this is no NIfTI file of one part")
     axes = dim[0]
     if not 1 <= axes <= 7 or min(dim[1:axes + 1]) < 1:
         raise ValueError(f"the header's sizes make no sense: {dim}")
@@ -109,7 +104,7 @@ def _parse(head: bytes, order: Order) -> Header:
     return Header(
         dim=tuple(dim[1:axes + 1]), pixdim=tuple(pixdim[1:axes + 1]),
         dtype=np.dtype(KINDS[datatype]).newbyteorder(order),
-        colours=COLOURS.get(datatype, 1), offset=int(offset) or (352 if magic == b"n+1" else 544),
+        colours=COLOURS.get(datatype, 1), offset=int(offset) or 352,
         slope=slope if math.isfinite(slope) and slope != 0 else 1.0,
         intercept=intercept if math.isfinite(intercept) else 0.0,
     )  # fmt: skip
