@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from seg import BlockStyle, ConvBlock, Topology, UpBlock, encoder_stage, initialise, output_head
+from seg import BlockStyle, ConvBlock, Topology, UpBlock, channels_last, encoder_stage, initialise, output_head
 
 
 @pytest.fixture
@@ -56,3 +56,20 @@ def test_initial_weights_keep_the_variance_and_biases_are_zero():
         fan = layer.weight[0].numel()
         assert layer.weight.std().item() == pytest.approx((2 / (1 + 0.01**2) / fan) ** 0.5, rel=0.05)
         assert layer.bias.count_nonzero() == 0
+
+
+def test_channels_last_changes_the_order_in_memory_and_no_value(topology):
+    stage = encoder_stage(topology, 0, BlockStyle())
+    x = torch.randn(2, 2, 4, 8, 8)
+    before, weights = stage(x), {name: value.clone() for name, value in stage.state_dict().items()}
+    assert channels_last(stage) is stage
+    assert stage[0].conv(x).is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(stage(x), before, atol=1e-5, rtol=1e-4)
+    assert all(torch.equal(value, weights[name]) for name, value in stage.state_dict().items())
+    stage(x).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in stage.parameters())
+
+
+def test_channels_last_leaves_two_dimensions_alone():
+    block = ConvBlock((2, 5), (3, 3), (1, 1), BlockStyle())
+    assert channels_last(block).conv.weight.is_contiguous()

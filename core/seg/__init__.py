@@ -44,7 +44,7 @@ from seg.options import option
 from seg.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from seg.blocks import BlockStyle, ConvBlock, UpBlock, encoder_stage, initialise, output_head
+    from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
     from seg.ensembling import best_candidate, running_mean
     from seg.images import Geometry, Volume, geometry_of, orientation, read_image, read_label, write_label
@@ -72,14 +72,15 @@ _LAZY = {
     "best_candidate": "seg.ensembling",
     "bounding_box": "seg.cropping",
     "case_name": "seg.inputs",
+    "channels_last": "seg.blocks",
     "cut_patch": "seg.patches",
     "doubling_features": "seg.topology",
     "encoder_stage": "seg.blocks",
-    "halving_weights": "seg.topology",
-    "initialise": "seg.blocks",
     "geometry_of": "seg.images",
     "group_channels": "seg.inputs",
+    "halving_weights": "seg.topology",
     "image_ending": "seg.inputs",
+    "initialise": "seg.blocks",
     "is_dicom_folder": "seg.inputs",
     "list_images": "seg.inputs",
     "load": "seg.model",
@@ -101,11 +102,11 @@ __all__ = [
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Ensembler",
     "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
     "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology",
-    "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "cut_patch", "doubling_features",
-    "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise",
-    "is_dicom_folder", "list_images", "load", "missing_record", "name_records", "nonzero_mask", "option",
-    "orientation", "output_head", "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error",
-    "write_label",
+    "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
+    "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl",
+    "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "missing_record", "name_records",
+    "nonzero_mask", "option", "orientation", "output_head", "read_image", "read_label", "run", "running_mean",
+    "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 
