@@ -172,7 +172,9 @@ def _labels(data: dict[str, Any], file: str, records: list[Record]) -> Labels:
     if not isinstance(order, list) or any(type(item) is not int for item in order):
         records.append(_wrong("$.regions_class_order", _shown(order), file, expected="a list of integers"))
         order = []
-    labels = Labels(values=values, regions_class_order=tuple(order))
+    labels = Labels(values=values)
+    if labels.has_regions:
+        labels = evolve(labels, regions_class_order=tuple(order))
     if len(values) == len(given):
         records += _inconsistencies(labels, file)
     return labels
@@ -193,7 +195,7 @@ def _inconsistencies(labels: Labels, file: str) -> list[Record]:
         records.append(_wrong("$.labels", f"the values {_listed(ids)}", file, expected=_listed(range(len(ids)))))
     if "ignore" in labels.values and labels.ignore != ids[-1]:
         records.append(_wrong("$.labels.ignore", _shown(labels.values["ignore"]), file, expected="the highest label"))
-    regions = len(labels.foreground) if labels.has_regions else 0
+    regions = len(labels.foreground)
     if labels.regions_class_order and len(labels.regions_class_order) != regions:
         records.append(_wrong("$.regions_class_order", f"{len(labels.regions_class_order)} entries", file,
                               expected=f"{regions}, one for each region"))

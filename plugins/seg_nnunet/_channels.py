@@ -83,7 +83,7 @@ def side_pair(names: Iterable[str]) -> tuple[str, str] | None:
 
 def _without(name: str, words: Sequence[str]) -> str | None:
     """`name` with the word of a side replaced by a mark, or None where there is none; long words may be glued on."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold()
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).casefold()
     parts = [part for part in re.split(r"[^a-z0-9]+", text) if part]
     marked = ["*" if part in words else part.replace(words[0], " * ") for part in parts]
     return " ".join(" ".join(marked).split()) if marked != parts else None

@@ -71,7 +71,7 @@ def fit(spacing: Sequence[float], median: Sequence[float], voxels: float, memory
     topology, estimate = memory(found)
     while estimate * needed > values * reference:
         found = _smaller(found, spacing, median)
-        if found.patch in seen or min(found.patch) < 1:
+        if found.patch in seen or len(found.strides) < 2 or min(found.patch) < 1:
             raise _too_big(start.patch, limits.gb)
         seen.add(found.patch)
         topology, estimate = memory(found)
@@ -113,7 +113,9 @@ def _too_big(patch: Sequence[int], gb: float) -> SegError:
 
 def _patch_reason(start: Pooling, found: Pooling, median: Sequence[float], gb: float) -> str:
     if start.patch == found.patch:
-        return f"As much of the median image of {_by(median)} voxels as helps; a multiple of {_by(found.divisors)}."
+        whole = all(length >= full for length, full in zip(found.patch, median, strict=True))
+        what = "The median image" if whole else "As many mm along each axis, within the median image"
+        return f"{what} of {_by(median)} voxels, which fits {gb:g} GB; a multiple of {_by(found.divisors)}."
     return (f"Shrunk from {_by(start.patch)}, along the axis that covers most of the median image of {_by(median)} "
             f"voxels, until it fitted {gb:g} GB; a multiple of {_by(found.divisors)}.")
 
@@ -131,9 +133,9 @@ def _share(limits: Preset) -> str:
 
 
 def _topology_reason(found: Pooling, topology: Topology, estimate: int) -> str:
-    times = _by([by.bit_length() - 1 for by in found.divisors])
+    times = ", ".join(str(by.bit_length() - 1) for by in found.divisors)
     return (f"{topology.stages} stages: the axes are halved {times} times, the finer ones first, until they are "
-            f"shorter than {SMALLEST_MAP} voxels; {estimate / 1e6:.0f} million feature map values a sample.")
+            f"shorter than {SMALLEST_MAP} voxels; {estimate / 1e6:.1f} million feature map values a sample.")
 
 
 def _by(lengths: Sequence[float]) -> str:

@@ -24,8 +24,9 @@ QUANTILES = (0.005, 0.5, 0.995)
 
 @frozen(kw_only=True, eq=False)
 class Sample:
-    """The draws from one channel of one case: moments, extremes, and its values (float32, ascending) with the number of
-    draws up to each (int64).
+    """The draws from one channel of one case: their moments and extremes, and its values in ascending order.
+
+    `up_to` says how many draws gave a value up to the one at the same place.
     """
 
     mean: float
