@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - the name its users know
 
 from seg import SegError
 from seg._guard import from_image, load, read_geometry

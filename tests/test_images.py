@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - the name its users know
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,7 +86,7 @@ def test_what_is_not_finite_is_refused_with_number_and_place(tmp_path, ending, v
     array = np.ones((3, 4, 5), np.float32)
     array[1, 2, 3:] = value
     path = saved(tmp_path / f"a{ending}", array)
-    with pytest.raises(SegError, match="2 voxels .* first at c 0, z 1, y 2, x 3"):
+    with pytest.raises(SegError, match=r"2 voxels .* first at c 0, z 1, y 2, x 3"):
         read_image([path])
     assert codes(read_label, path, None) == ["SEG-D05"]
 
@@ -204,5 +204,5 @@ def test_the_identity_of_nifti_is_ras(tmp_path):
 
 def test_a_missing_file_is_named_with_what_is_there(tmp_path):
     saved(tmp_path / "case_0000.nii.gz", np.ones((2, 3, 4), np.uint8))
-    with pytest.raises(SegError, match="there are: case_0000.nii.gz"):
+    with pytest.raises(SegError, match=r"there are: case_0000.nii.gz"):
         read_image([tmp_path / "case_0001.nii.gz"])

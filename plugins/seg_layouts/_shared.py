@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +132,10 @@ def _check_consecutive(values: dict[str, int | tuple[int, ...]], faults: Faults)
     for name, value in values.items():
         for item in value if isinstance(value, tuple) else (value,):
             first.setdefault(item, name)
-    ids = sorted(first)
-    for before, after in zip([-1, *ids], ids, strict=False):
-        if after != before + 1 and after != 0:
-            faults.add(f"$.labels.{first[after]}", f"{after} follows {before}" if before >= 0 else f"starts at {after}",
-                       f"{before + 1}: values without a gap")
+    ids = sorted({0, *first})
+    for before, after in pairwise(ids):
+        if after != before + 1:
+            faults.add(f"$.labels.{first[after]}", f"{after} follows {before}", f"{before + 1}: values without a gap")
 
 
 def _check_ignore(values: dict[str, int | tuple[int, ...]], faults: Faults) -> None:

@@ -46,12 +46,12 @@ class NnUNetLayout:
             cases = _listed(data["dataset"], root, faults)
         else:
             cases, orphans = _scanned(root, description, faults)
-        survivable = [record for record in faults.records if "$.numTraining: there are" in record.found]
-        if len(survivable) < len(faults.records):
-            faults.stop()
-        if cases and len(cases) != description.training_cases:
+        broken = bool(faults.records)
+        if cases and description.training_cases not in (0, len(cases)):
             faults.add("$.numTraining", f"{description.training_cases}", f"{len(cases)}: so many cases are there",
                        "Correct the number, or complete the data set.")
+        if broken:
+            faults.stop()
         return dataset(evolve(description, training_cases=len(cases)), root, "nnunet", cases,
                        (*faults.records, *orphans))
 
