@@ -10,7 +10,8 @@ import pytest
 import torch
 from attrs import evolve, fields
 
-from seg import Augmenter, Batch, CaseArrays, Configuration, Position, Topology
+from seg import Augmenter, Batch, CaseArrays, Configuration, Position, SegError, Topology
+from seg.options import fill
 from seg_nnunet.augmenter import Draw, NnUNetAugmenter, apply
 
 CPU = torch.device("cpu")
@@ -47,6 +48,11 @@ def positions(plan: Configuration) -> list[Position]:
 def make(case: CaseArrays, plan: Configuration, seed: int = 0, **options: Any) -> Batch:
     augmenter = NnUNetAugmenter(**options)
     return augmenter.batch([case], positions(plan), plan, np.random.default_rng(seed), CPU)
+
+
+def test_an_empty_range_of_scales_is_refused() -> None:
+    with pytest.raises(SegError, match="scaling_min"):
+        fill(NnUNetAugmenter, {"scaling_min": 1.2, "scaling_max": 1.1}, "augmenter")
 
 
 @pytest.mark.parametrize(("patch", "enlarged"), [

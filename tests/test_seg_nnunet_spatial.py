@@ -86,8 +86,7 @@ def test_voting_on_all_cells_is_the_same_as_on_the_mixed_ones() -> None:
     place, fraction = _spatial._places(matrix(3, 20, 0.9)[None], np.array([[13.0, 9.0, 8.0]]), (6, 5, 4),
                                        label.shape, CPU)
     assert torch.equal(_spatial._vote(_spatial._corners(label.view(-1), place, strides), fraction),
-                       _spatial._voted((label.view(-1), _spatial._mixed(label.view(-1), strides)), place, fraction,
-                                       strides))
+                       _spatial._voted(label.view(-1), place, fraction, strides))
 
 
 def test_samples_transformed_together_equal_single_ones() -> None:

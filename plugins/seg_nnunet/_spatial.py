@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seg import CaseArrays, Position, cut_patch
 
-SLAB = 65536  # voxels that are interpolated at once on a processor
+SLAB = 131072  # voxels that are interpolated at once on a processor
 SLACK = 1e-2  # voxels by which a box is wider than its samples, against rounding
 BORDER = 2  # voxels outside a case that stand for all that is outside: linear interpolation reads two
 
@@ -89,29 +89,27 @@ def _transformed(
     inner, box = patch[3 - dims :], size[3 - dims :]
     voxels = len(found) * math.prod(box)
     strides = [math.prod(box[axis + 1 :]) for axis in range(dims)]
-    images, labels = list(image.view(-1, voxels)), [(row, _mixed(row, strides)) for row in label.view(-1, voxels)]
-    sampled, voted = [], []
-    for shift, slab in _slabs(inner, device):
+    sampled = torch.empty((*image.shape[: 5 - dims], *inner), device=device)
+    voted = torch.empty((*label.shape[: 4 - dims], *inner), dtype=torch.int16, device=device)
+    for first, slab in _slabs(inner, device):
+        shift = np.zeros(dims)
+        shift[0] = first + (slab[0] - inner[0]) / 2
         place, fraction = _places(matrix, centre + matrix @ shift, slab, box, device)
-        shape = (-1, len(found), *slab)
-        sampled.append(torch.stack([_interpolated(row, place, fraction, strides) for row in images]).view(shape))
-        voted.append(torch.stack([_voted(row, place, fraction, strides) for row in labels]).view(shape))
-    whole = torch.cat(sampled, 2).view(*image.shape[: 5 - dims], *inner).movedim(4 - dims, 0)
-    return whole, torch.cat(voted, 2).view(*label.shape[: 4 - dims], *inner).movedim(3 - dims, 0)
+        for source, target, value in ((image, sampled, _interpolated), (label, voted, _voted)):
+            targets = target.view(-1, len(found), *inner).narrow(2, first, slab[0])
+            for row, into in zip(source.view(-1, voxels), targets, strict=True):
+                into.copy_(value(row, place, fraction, strides).view(into.shape))
+    return sampled.movedim(4 - dims, 0), voted.movedim(3 - dims, 0)
 
 
-def _slabs(patch: Sequence[int], device: torch.device) -> Iterator[tuple[NDArray[np.float64], tuple[int, ...]]]:
-    """The patch in pieces along its first axis, as the shift of a piece's centre from the patch's, and its size.
+def _slabs(patch: Sequence[int], device: torch.device) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The patch in pieces along its first axis: where each begins, and its size.
 
     On a processor they are small: what the corners of neighbouring cells share then lies in the cache.
     """
-    length = patch[0]
-    step = max(1, SLAB * length // math.prod(patch)) if device.type == "cpu" else length
-    for first in range(0, length, step):
-        thick = min(step, length - first)
-        shift = np.zeros(len(patch))
-        shift[0] = first + (thick - length) / 2
-        yield shift, (thick, *patch[1:])
+    step = max(1, SLAB * patch[0] // math.prod(patch)) if device.type == "cpu" else patch[0]
+    for first in range(0, patch[0], step):
+        yield first, (min(step, patch[0] - first), *patch[1:])
 
 
 def _boxes(
@@ -172,40 +170,24 @@ def _interpolated(image: Tensor, place: Tensor, fraction: Sequence[Tensor], stri
     return first.lerp_(second, fraction[0])
 
 
-def _voted(
-    labels: tuple[Tensor, Tensor], place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]
-) -> Tensor:
-    """The label of the largest linearly interpolated share at P places, int16 (P,), from a label map and its `_mixed`.
+def _voted(label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """The label of the largest linearly interpolated share at P places, from a label map (V,): int16 (P,).
 
     The same as the arg-max over interpolated indicator maps of all labels, whatever their number: where all corners
-    of the cell hold one label it is read, where they hold two the share of one decides, elsewhere the corners vote.
+    of the cell hold one label it is that, where they hold two the share of one decides, elsewhere the corners vote.
     """
-    label, differs = labels
+    held = _corners(label, place, strides)
     if label.device.type != "cpu":  # to ask which cells are mixed would make the host wait
-        return _vote(_corners(label, place, strides), fraction)
-    found = label.index_select(0, place)
-    mixed = differs.index_select(0, place).nonzero().squeeze(1)
-    held, part = _corners(label, place[mixed], strides), [one[mixed] for one in fraction]
+        return _vote(held, fraction)
     low, high = held.amin(0), held.amax(0)
-    winner = torch.where(_share(held == high, part) > 0.5, high, low)
-    several = ((held != low) & (held != high)).any(0).nonzero().squeeze(1)
-    winner[several] = _vote(held[:, several], [one[several] for one in part])
-    found[mixed] = winner
-    return found
-
-
-def _mixed(label: Tensor, strides: Sequence[int]) -> Tensor:
-    """For each voxel of a label map (V,) whether the cell up to its next neighbours holds several labels: not 0 if so.
-
-    Shorter than the map, as the last voxels begin no cell; neighbours are found in the flat map, so that values at the
-    far side of a row mean nothing.
-    """
-    differs = torch.zeros_like(label)
-    for stride in strides:
-        length = len(differs) - stride
-        differs = differs[:length] | differs[stride:]
-        differs |= label[:length] ^ label[stride : length + stride]
-    return differs
+    mixed = (low != high).nonzero().squeeze(1)
+    held, part = held.index_select(1, mixed), [one.index_select(0, mixed) for one in fraction]
+    two, other = low.index_select(0, mixed), high.index_select(0, mixed)
+    winner = torch.where(_share(held == other, part) > 0.5, other, two)
+    several = ((held != two) & (held != other)).any(0).nonzero().squeeze(1)
+    if len(several):
+        winner[several] = _vote(held[:, several], [one[several] for one in part])
+    return low.index_copy_(0, mixed, winner)
 
 
 def _corners(label: Tensor, place: Tensor, strides: Sequence[int]) -> Tensor:
@@ -228,6 +210,6 @@ def _share(corners: Tensor, fraction: Sequence[Tensor]) -> Tensor:
     """Linear interpolation between the corners (2^D, P) of P cells: float32 (P,)."""
     values = corners.float()
     for part in fraction:
-        first, second = values.chunk(2)
-        values = torch.lerp(first, second, part)
+        half = len(values) // 2
+        values = torch.lerp(values[:half], values[half:], part)
     return values[0]

@@ -75,6 +75,10 @@ class NnUNetAugmenter:
     p_gamma: float = option(0.3, "probability of gamma, of a sample", ge=0.0, le=1.0)
     mirror: bool = option(default=True, help="mirror along the configuration's axes, each half of the time")
 
+    def __attrs_post_init__(self) -> None:
+        if self.scaling_min > self.scaling_max:
+            raise ValueError(f"scaling_min {self.scaling_min} must not be above scaling_max {self.scaling_max}")
+
     def margin(self, configuration: Configuration) -> Size3:
         """How much larger a patch nnU-Net draws places for, so that a rotated one stays inside the case."""
         patch = configuration.patch
