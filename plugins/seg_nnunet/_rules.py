@@ -125,6 +125,7 @@ def _configuration(
         patch=found.patch, batch=found.batch, topology=found.topology, normalization=facts.normalization,
         use_mask_for_norm=facts.use_mask_for_norm, mirror_axes=facts.mirroring.of(dims),
         reasons={**facts.reasons, "median_shape": "The median over the cases of their shape at this spacing, cropped.",
+                 "order_image": "Cubic splines keep the detail of images; labels and logits are resampled linearly.",
                  **found.reasons},
     )
 

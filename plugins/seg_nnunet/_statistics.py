@@ -17,7 +17,7 @@ from seg import Intensities
 
 SEED = 1234  # of each case's generator
 CHUNK = 2**20  # draws that are made at once
-KEPT = 2**23  # different values of a channel that are kept in all for its percentiles: 64 MiB
+KEPT = 2**23  # different values of a channel that are kept in all for its percentiles: 96 MiB
 HALVINGS = 64  # of an interval of float32 numbers, until no number is left between its ends
 QUANTILES = (0.005, 0.5, 0.995)
 

@@ -53,7 +53,7 @@ class Share:
 class NnUNetFingerprinter:
     """nnU-Net 2.8's fingerprint, from the same random draws.
 
-    In memory at once are as many cases as there are threads, and at most 64 MiB of foreground values for each channel.
+    In memory at once are as many cases as there are threads, and at most 96 MiB of foreground values for each channel.
     """
 
     samples: int = option(10**8, "Foreground voxels drawn for the intensities of a channel, all cases together.", ge=1)
