@@ -163,3 +163,18 @@ def test_the_digest_is_of_the_content(tmp_path):
     one, other = write(tmp_path / "a.nii.gz"), tmp_path / "b.nii.gz"
     shutil.copy(one, other)
     assert load(one).digest == load(other).digest
+
+
+def test_a_stack_of_pages_has_the_spacing_of_the_file_beside_it(tmp_path):
+    path = write(tmp_path / "case_0000.tif", VOLUME.astype(np.uint8))
+    assert load(path).geometry.spacing_zyx == (1, 1, 1)
+    before = load(path).digest
+    (tmp_path / "case.json").write_text('{"spacing": [3.0, 0.5, 1]}')
+    raw = load(path)
+    assert raw.geometry.spacing_zyx == read_geometry(path).spacing_zyx == (3, 0.5, 1)
+    assert raw.digest != before
+    np.testing.assert_array_equal(raw.array[0], VOLUME.astype(np.uint8))
+    for text in ('{"spacing": [1, 2]}', '{"spacing": [1, 2, 0]}', "[]"):
+        (tmp_path / "case.json").write_text(text)
+        with pytest.raises(SegError, match="SEG-D16"):
+            load(path)

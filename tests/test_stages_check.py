@@ -159,8 +159,9 @@ def test_warnings_refuse_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("names", "paired"), [
-    (("left lung", "right lung"), True), (("lung_l", "lung_r"), True), (("LeftAtrium", "RightAtrium"), False),
-    (("left", "aorta"), False), (("leftover", "rightover"), False), (("hippocampus-Left", "hippocampus-Right"), True)])
+    (("left lung", "right lung"), True), (("lung_l", "lung_r"), True), (("LeftAtrium", "RightAtrium"), True),
+    (("left", "aorta"), False), (("kidneyleft", "kidneyright"), True), (("liver", "right"), False),
+    (("left lung", "right kidney"), False), (("hippocampus-Left", "hippocampus-Right"), True)])
 def test_sides(names, paired):
     assert bool(CHECK._sides(names)) == paired
 

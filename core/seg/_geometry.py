@@ -54,7 +54,7 @@ class Geometry:
     @property
     def label_ending(self) -> str:
         """The format of label maps on this grid: the file's own, where one file can hold them without loss."""
-        instead = {"": ".nii.gz", ".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png", ".bmp": ".png"}
+        instead = {"": ".nii.gz", ".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}
         return instead.get(self.ending, self.ending)
 
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from seg._geometry import PIXEL_ENDINGS, Geometry, from_sitk, spacing_record
 from seg._nifti import read_header, read_voxels
 from seg._whole import check_whole
-from seg.errors import Record, SegError
-from seg.inputs import IMAGE_ENDINGS, image_ending, missing_record
+from seg.convert import load_json
+from seg.errors import Exit, Record, SegError
+from seg.inputs import IMAGE_ENDINGS, case_name, channel_of, image_ending, missing_record
 
 NIFTI = (".nii", ".nii.gz")
 
@@ -61,6 +62,8 @@ def load(path: Path) -> Raw:
     except ValueError as error:
         raise SegError(_damaged(path, error)) from None
     array = _colours(array, ending, raw)
+    if ending in PIXEL_ENDINGS and geometry.ndim == 3:
+        digest = hashlib.sha256(f"{digest} {geometry.spacing}".encode()).hexdigest()
     return Raw(array=array, geometry=evolve(geometry, channels=len(array)), digest=digest)
 
 
@@ -82,6 +85,8 @@ def read_geometry(path: Path, raw: bytes | None = None) -> Geometry:
         raise SegError(_damaged(path, error)) from None
     except RuntimeError as error:
         raise SegError(_unreadable(path, error)) from None
+    if ending in PIXEL_ENDINGS and geometry.ndim == 3:
+        geometry = evolve(geometry, spacing=_spacing_beside(path))
     wrong = spacing_record(geometry, str(path))
     if wrong:
         raise SegError(wrong)
@@ -166,6 +171,24 @@ def _check_pixdim(path: Path, raw: bytes) -> None:
         found = "spacing (" + ", ".join(f"{value:g}" for value in spacing) + ") mm"
         raise SegError(Record(code="SEG-D16", found=found, expected="positive numbers", file=str(path),
                               advice="Correct the header of the file."))
+
+
+def _spacing_beside(path: Path) -> tuple[float, float, float]:
+    """The spacing (x, y, z) of a stack of TIFF pages, 1 mm unless a `<case>.json` beside it says otherwise.
+
+    As in nnU-Net it holds {"spacing": [z, y, x]}.
+    """
+    file = next((there for name in (case_name(path), channel_of(path)[0])
+                 if (there := path.with_name(f"{name}.json")).is_file()), None)
+    if file is None:
+        return 1.0, 1.0, 1.0
+    data = load_json(file, exit_code=Exit.DATA)
+    spacing = data.get("spacing") if isinstance(data, dict) else None
+    if not isinstance(spacing, list) or len(spacing) != 3 or not all(type(item) in (int, float) for item in spacing):
+        raise SegError(Record(code="SEG-D16", found=f"spacing {spacing!r}", expected="three numbers, in mm (z, y, x)",
+                              file=str(file)))
+    z, y, x = (float(item) for item in spacing)
+    return x, y, z
 
 
 def _colours(array: NDArray[Any], ending: str, raw: bytes) -> NDArray[Any]:

@@ -190,7 +190,7 @@ def write_label(path: Path, array: NDArray[Any], geometry: Geometry, labels: Lab
     Raises:
         SegError: the format is none we write (exit 2), or the disk refuses (exit 5).
     """
-    if image_ending(path) not in (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif", ".tiff"):
+    if image_ending(path) not in (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff"):
         record = Record(code="SEG-C06", found="label maps are not written in this format", file=str(path),
                         expected=f"a name ending in {geometry.label_ending}")
         raise SegError(record, Exit.USAGE)

@@ -30,6 +30,7 @@ The codes, and what each says:
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 from collections import Counter
@@ -112,8 +113,9 @@ def find_dataset(path: Path, registry: Registry, labels: dict[str, int] | None =
     Raises:
         SegError: nothing is there, no layout recognises it, or the one that does cannot read it.
     """
-    if not path.exists():
-        raise SegError(Record(code="SEG-D00", found="there is no such file or folder", file=str(path)))
+    if not path.exists() or not os.access(path, os.R_OK):
+        why = "it may not be read" if path.exists() else "there is no such file or folder"
+        raise SegError(Record(code="SEG-D00", found=why, file=str(path)))
     broken: list[str] = []
     for component in registry.of_kind("layout"):
         try:
@@ -131,8 +133,8 @@ def find_dataset(path: Path, registry: Registry, labels: dict[str, int] | None =
 def _unrecognised(path: Path, registry: Registry, broken: list[str]) -> Record:
     if path.is_dir():
         names = sorted(item.name + ("/" if item.is_dir() else "") for item in path.iterdir())
-        found = "the folder is empty" if not names else f"no data set; the folder holds {', '.join(names[:8])}"
-        found += ", …" if len(names) > 8 else ""
+        listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        found = f"no data set; the folder holds {listed}" if names else "the folder is empty"
     else:
         found = "no list of images and label maps"
     known = "; ".join(f"{component.name}: {component.summary}" for component in registry.of_kind("layout"))
@@ -189,15 +191,23 @@ def _class_faults(dataset: Dataset, cases: Sequence[Examined]) -> list[Record]:
 
 
 def _sides(names: Iterable[str]) -> list[Record]:
-    """Pairs of classes whose names are the same but for left and right."""
-    left = {name: re.sub(r"(?<![a-z])(left|l)(?![a-z])", "\0", name.casefold()) for name in names}
-    right = {re.sub(r"(?<![a-z])(right|r)(?![a-z])", "\0", name.casefold()): name for name in names}
-    pairs = [f"{name!r} and {right[text]!r}" for name, text in left.items() if "\0" in text and text in right]
+    """A warning on pairs of classes whose names are the same but for left and right."""
+    known = list(names)
+    right = {stem: name for name in known if (stem := _without_side(name, "right", ("r", "rt", "rh")))}
+    left = {stem: name for name in known if (stem := _without_side(name, "left", ("l", "lt", "lh")))}
+    pairs = [f"{name!r} and {right[stem]!r}" for stem, name in left.items() if stem in right]
     if not pairs:
         return []
     return [Record(code="SEG-D20", severity="warning", found=f"{', '.join(pairs)} differ by side alone",
                    expected="no mirroring from left to right, which would swap them",
                    advice="planner.mirroring=auto leaves that axis out.")]
+
+
+def _without_side(name: str, side: str, short: Sequence[str]) -> str | None:
+    """`name` in lower case with a mark for its side, or None where it names none."""
+    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold())
+    marked = ["*" if word in short else word.replace(side, "*") for word in words]
+    return " ".join(marked) if marked != words else None
 
 
 def _odd_ones(cases: Sequence[Examined]) -> Iterator[Record]:

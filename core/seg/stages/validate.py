@@ -96,8 +96,8 @@ def _one(case: Case, fold: Fold, model: Model, source: str) -> Validated:
 
 
 def prediction_name(case: str, geometry: Geometry) -> str:
-    """The name of a prediction: the case's, with the ending of the file it belongs to."""
-    return case + (geometry.ending or ".nii.gz")
+    """The name of a prediction: the case's, in the format of the file it belongs to, where that loses nothing."""
+    return case + geometry.label_ending
 
 
 def _read_ledger(file: Path, source: str, folder: Path) -> dict[str, Validated]:
