@@ -70,6 +70,10 @@ def test_channels_last_changes_the_order_in_memory_and_no_value(topology):
     assert all(p.grad.isfinite().all() for p in stage.parameters())
 
 
-def test_channels_last_leaves_two_dimensions_alone():
+def test_channels_last_in_two_dimensions_too():
     block = ConvBlock((2, 5), (3, 3), (1, 1), BlockStyle())
-    assert channels_last(block).conv.weight.is_contiguous()
+    x = torch.randn(3, 2, 8, 8)
+    before = block(x)
+    assert channels_last(block).conv(x).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(block(x), before, atol=1e-5, rtol=1e-4)
+

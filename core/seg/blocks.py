@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from attrs import frozen
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seg.models import Topology
 
@@ -20,12 +21,32 @@ EPSILON = 1e-5  # added to variances
 
 _CONVOLUTIONS: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose2d | nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORMS: dict[tuple[str, int], type[nn.Module]] = {
-    ("instance", 2): nn.InstanceNorm2d,
-    ("instance", 3): nn.InstanceNorm3d,
-    ("batch", 2): nn.BatchNorm2d,
-    ("batch", 3): nn.BatchNorm3d,
+_BATCH_NORMS: dict[int, type[nn.BatchNorm2d | nn.BatchNorm3d]] = {
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
 }
+
+
+class InstanceNorm(nn.Module):
+    """Normalises each map of each sample by its own mean and variance, with a learnt scale and shift.
+
+    Torch's own copies what lies channels last, forth and back. On a CPU each sample is given to the batch norm
+    instead, which for one sample is the same, and leaves the layout as it is.
+    """
+
+    def __init__(self, features: int, eps: float = EPSILON) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (B, C, *size) to the same."""
+        if x.device.type != "cpu" or x.is_contiguous():
+            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        samples = [F.batch_norm(one, None, None, self.weight, self.bias, training=True, eps=self.eps)
+                   for one in x.split(1)]
+        return torch.cat(samples) if len(samples) > 1 else samples[0]
 
 
 @frozen(kw_only=True)
@@ -42,7 +63,7 @@ class BlockStyle:
 
     def make_norm(self, dims: int, features: int) -> nn.Module:
         """A normalisation with learnt scale and shift."""
-        return _NORMS[self.norm, dims](features, eps=EPSILON, affine=True)
+        return InstanceNorm(features) if self.norm == "instance" else _BATCH_NORMS[dims](features, eps=EPSILON)
 
     def make_activation(self) -> nn.Module:
         """The activation, in place: nobody needs what comes before it."""
@@ -127,14 +148,15 @@ def initialise(network: nn.Module, slope: float = LEAK) -> None:
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """`network` itself, its 3-D convolutions' weights laid out with channels last, which makes their outputs so too.
+    """`network` itself, its convolutions' weights laid out with channels last, which makes their outputs so too.
 
-    For training in single precision on a CPU: there it takes 6 to 30 % less time in 3-D; in 2-D, where it would take
-    more, nothing is changed. Values stay the same; whoever stores such weights makes them contiguous first.
+    On a CPU in single precision this takes a third less time in training in 3-D, and half in prediction; training in
+    2-D takes longer. Values stay the same up to rounding; whoever stores such weights makes them contiguous first.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
+            layout = torch.channels_last if module.weight.dim() == 4 else torch.channels_last_3d
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
     return network
 
 

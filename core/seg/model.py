@@ -23,6 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from seg.blocks import channels_last
 from seg.convert import dump_json, from_data
 from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
@@ -157,7 +158,7 @@ class Model:
         """Ids as the values that the data set's own files use for them."""
         declared = self.description.plan.description.labels
         values = np.array([declared.file_value(index) for index in range(max(declared.ids) + 1)])
-        return values[labels].astype(np.uint8 if values.max() < 256 else np.uint16)
+        return values.astype(np.uint8 if values.max() < 256 else np.uint16)[labels]
 
     def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
         prepared, logits = self._predicted(name, array, spacing, case)
@@ -187,6 +188,12 @@ class Model:
         window = make_window(configuration, self.options)
         with torch.inference_mode(), autocast(self.device, self.options.autocast):
             return sliding_window(network, image, window, configuration.topology.outputs)
+
+
+def ready(network: nn.Module, device: torch.device) -> nn.Module:
+    """`network` on `device`, laid out for prediction."""
+    network = network.to(device).eval()
+    return channels_last(network) if device.type == "cpu" else network
 
 
 def make_window(configuration: Configuration, options: PredictOptions) -> Window:
@@ -222,7 +229,7 @@ def load(
             topology = description.configurations[member.configuration].topology
             weights = load_tensors(content[member.weights])
             network = fitted(architecture.build(topology), weights, folder / member.weights)
-            networks.setdefault(member.configuration, []).append(network.to(where).eval())
+            networks.setdefault(member.configuration, []).append(ready(network, where))
     chosen = options or PredictOptions()
     if chosen.autocast == "auto":
         chosen = attrs.evolve(chosen, autocast=description.autocast)

@@ -21,6 +21,7 @@ import torch
 from attrs import define, frozen
 from torch import Tensor, nn
 
+from seg.blocks import channels_last
 from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state
 from seg.device import autocast
 from seg.errors import Exit, Record, SegError
@@ -114,7 +115,9 @@ class Trainer:
     @classmethod
     def fresh(cls, job: Job) -> Trainer:
         """A trainer before its first step."""
-        job.network.to(job.device).train()
+        network = job.network.to(job.device).train()
+        if job.device.type == "cpu" and job.configuration.dims == 3:
+            channels_last(network)
         trainer = cls(job=job, optimizer=job.recipe.optimizer(job.network), mean={}, seconds=job.used_s)
         trainer.sums = trainer.sums.to(job.device)
         if job.recipe.averages:

@@ -80,7 +80,7 @@ def _one(model: Model, case: Case, output: Path, *, save_probabilities: bool) ->
     volume = read_image(case.images)
     labels, probabilities = model.predict_volume(volume.array, volume.spacing, probabilities=save_probabilities,
                                                  case=case.id)
-    file = output / (case.id + (volume.geometry.ending or ".nii.gz"))
+    file = output / (case.id + volume.geometry.label_ending)
     write_label(file, labels, volume.geometry, model.description.plan.description.labels)
     files = [file]
     if probabilities is not None:
@@ -116,7 +116,7 @@ def _whole(output: Path, entry: dict[str, Any] | None, key: str) -> Path | None:
     files = {output / name: digest for name, digest in entry["files"].items()}
     if not all(file.is_file() and digest_file(file) == digest for file, digest in files.items()):
         return None
-    return next(iter(files))
+    return list(files)[0]
 
 
 def _named(record: Record, case: Case) -> Record:

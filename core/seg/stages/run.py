@@ -29,7 +29,6 @@ from seg.stages.evaluate import write_evaluation
 from seg.stages.fingerprint import make_fingerprint
 from seg.stages.plan import make_plan
 from seg.stages.preprocess import preprocess
-from seg.stages.report import write_report
 from seg.stages.train import Fold, train_fold
 from seg.stages.validate import validate_fold
 
@@ -172,6 +171,8 @@ def _train_and_validate(
         folds += mine
     with timed(folder, "bundle"):
         make_bundle(folds, evaluations)
+    from seg.stages.report import write_report  # matplotlib costs a second
+
     with timed(folder, "report"):
         write_report(folder.path)
     return evaluations

@@ -11,7 +11,7 @@ from seg.device import choose_device
 from seg.files import digest_file, digest_json
 from seg.images import Geometry, read_label, write_label
 from seg.metrics import case_metrics, evaluation
-from seg.model import Model, fitted
+from seg.model import Model, fitted, ready
 from seg.models import Case, CaseMetrics, Evaluation
 from seg.progress import Progress, Silent
 from seg.restoring import restore_labels
@@ -73,7 +73,7 @@ def fold_model(fold: Fold) -> Model:
 
     device = choose_device(fold.settings.device)
     network = fold.components.architecture.build(fold.trained().topology)
-    network = fitted(network, read_weights(fold), fold.path / WEIGHTS).to(device).eval()
+    network = ready(fitted(network, read_weights(fold), fold.path / WEIGHTS), device)
     return Model(description=describe_model([fold], chosen=(fold.configuration,)), digest="", device=device,
                  options=fold.settings.predict, ensembler=fold.components.ensembler,
                  networks={fold.configuration: [network]})
