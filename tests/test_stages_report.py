@@ -5,8 +5,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from seg import Case, Configuration, Dataset, Description, Fingerprint, Intensities, Labels, Plan, Record, SegError
-from seg import Topology, read_label, write_label
+from seg import (
+    Case,
+    Configuration,
+    Dataset,
+    Description,
+    Fingerprint,
+    Intensities,
+    Labels,
+    Plan,
+    Record,
+    SegError,
+    Topology,
+    read_label,
+    write_label,
+)
 from seg.convert import to_data, write_json
 from seg.metrics import case_metrics, evaluation
 from seg.phantom import write_phantom
@@ -21,7 +34,8 @@ def configuration(name="3d_fullres", features=(8, 16), patch=(16, 16, 16)):
     dims = len(patch)
     topology = Topology(in_channels=1, outputs=3, features=features, kernels=((3,) * dims,) * 2,
                         strides=((1,) * dims, (2,) * dims), blocks=(2, 2), decoder_blocks=(2,))
-    return Configuration(name=name, spacing=(1.0, 1.0, 1.0), median_shape=tuple(map(float, patch)), patch=patch, batch=2,
+    median = tuple(map(float, patch))
+    return Configuration(name=name, spacing=(1.0, 1.0, 1.0), median_shape=median, patch=patch, batch=2,
                          topology=topology, normalization=("zscore",), use_mask_for_norm=(False,),
                          mirror_axes=tuple(range(dims)), reasons={"patch": "the <median> shape fits"})
 
