@@ -32,7 +32,7 @@ class Record:
     """One fault: where, what was found, what was expected, what to do.
 
     `code` is stable and documented (`SEG-D05`): the letter says the area (D data, C configuration, P plugin,
-    R resource, M model, S safety).
+    R resource, M model, T training).
     """
 
     code: str

@@ -56,7 +56,7 @@ class Fingerprinter(Protocol):
     """Looks at every case once, and says what a planner may know."""
 
     def fingerprint(self, dataset: Dataset, progress: Progress) -> Fingerprint:
-        """The fingerprint of `dataset`, whose files have passed the check. Call `progress.advance()` after each case."""
+        """The fingerprint of `dataset`, whose files have passed the check; `progress.advance()` after each case."""
 
 
 @runtime_checkable
@@ -72,8 +72,10 @@ class Planner(Protocol):
         """
 
     def reductions(self, configuration: Configuration) -> Iterator[tuple[Configuration, str]]:
-        """Cheaper and cheaper forms of `configuration`, each with its reason; asked for where a time budget would
-        leave the planned network too few steps."""
+        """Cheaper and cheaper forms of `configuration`, each with its reason.
+
+        Asked for where a time budget would leave the planned network too few steps.
+        """
 
 
 @runtime_checkable
@@ -90,15 +92,21 @@ class Architecture(Protocol):
         """The topology for these kernels and strides (one a stage), with this architecture's features and blocks."""
 
     def feature_map_size(self, topology: Topology, patch: Sequence[int], classes: int) -> int:
-        """How many values its feature maps hold for one sample of size `patch`, as a planner counts memory
-        (NNUNET.md 5.7). `classes` counts the entries of the data set's `labels`."""
+        """How many values its feature maps hold for one sample of size `patch`.
+
+        This is how a planner counts memory (Isensee et al. 2021). `classes` counts the entries of the data set's
+        `labels`.
+        """
 
     def loss_weights(self, topology: Topology) -> tuple[float, ...]:
         """The weight of each output in the loss, summing to 1; one entry without deep supervision."""
 
     def build(self, topology: Topology) -> torch.nn.Module:
-        """A module from float images (B, C, *patch) to a list of logits (B, K, *size), the first at the patch's size
-        and used for prediction, the others of the same size or coarser. In `eval()` mode one entry is enough."""
+        """A module from float images (B, C, *patch) to a list of logits (B, K, *size).
+
+        The first is at the patch's size and used for prediction, the others are of the same size or coarser. In
+        `eval()` mode one entry is enough.
+        """
 
 
 @frozen(kw_only=True)
@@ -115,8 +123,11 @@ class CaseIndex:
 
 @frozen(kw_only=True)
 class Position:
-    """One entry of a batch: the case (its place in the list), the start of the patch in voxels of the case (it may lie
-    outside, what is outside reads as zero), and the class that was forced to occur in it, if any."""
+    """One entry of a batch.
+
+    The case (its place in the list), the start of the patch in voxels of the case (it may lie outside, what is outside
+    reads as zero), and the class that was forced to occur in it, if any.
+    """
 
     case: int
     start: Size3

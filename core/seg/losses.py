@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy, under deep supervision (Isensee et al. 2021; NNUNET 8.2).
+"""Dice plus cross-entropy, under deep supervision (Isensee et al. 2021).
 
 B batch, K outputs, then the axes of the patch. Labels are ids, int64 (B, *patch).
 """

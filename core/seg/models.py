@@ -7,6 +7,7 @@ Sizes are in voxels, spacings in mm. From `Plan.transpose_forward` on, axes are 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 from attrs.validators import ge, gt
@@ -31,7 +32,7 @@ class Case:
 class Labels:
     """The classes: their names, their ids in training, their values in the files.
 
-    `values` maps a name to its id, or to a list of ids for a region (NNUNET.md 12); `background` is 0. `file_values`
+    `values` maps a name to its id, or to a list of ids for a region (nnU-Net 2.8); `background` is 0. `file_values`
     maps ids to what stands in the files where the two differ; every other file value is then background, and
     predictions are written with the file's own values.
     """
@@ -104,7 +105,7 @@ class Dataset:
 
 @frozen(kw_only=True)
 class Intensities:
-    """Statistics of one channel over the foreground of all cases, each case with equal weight (NNUNET.md 3)."""
+    """Statistics of one channel over the foreground of all cases, each case with equal weight (nnU-Net 2.8)."""
 
     mean: float
     median: float
@@ -205,7 +206,7 @@ class ComponentUse:
     name: str
     distribution: str
     version: str
-    options: dict[str, object] = field(factory=dict)
+    options: dict[str, Any] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -273,8 +274,11 @@ class CaseMetrics:
 
 @frozen(kw_only=True)
 class Evaluation:
-    """Metrics of a set of cases. Means are over classes of the mean over cases in which the class is present in truth
-    or prediction; `absent` names the classes that are present nowhere, which count nowhere."""
+    """Metrics of a set of cases.
+
+    Means are over classes of the mean over cases in which the class is present in truth or prediction; `absent` names
+    the classes that are present nowhere, which count nowhere.
+    """
 
     cases: tuple[CaseMetrics, ...]
     class_means: dict[str, dict[str, float | None]]  # class → metric → mean over cases

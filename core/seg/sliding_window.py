@@ -1,4 +1,4 @@
-"""Prediction of a whole case, tile by tile (Isensee et al. 2021; NNUNET 9).
+"""Prediction of a whole case, tile by tile (Isensee et al. 2021).
 
 C channels, K outputs, Z Y X voxels of the preprocessed grid. A 2-D network sees one slice after the other.
 """
