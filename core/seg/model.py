@@ -140,7 +140,7 @@ class Model:
         plan, chosen = self.description.plan, self.description.chosen
         channels = len(plan.description.channel_names)
         if array.shape[0] != channels:
-            record = Record(code="SEG-D04", found=f"{array.shape[0]} channels", expected=f"{channels}", case=case)
+            record = Record(code="SEG-D15", found=f"{array.shape[0]} channels", expected=f"{channels}", case=case)
             raise SegError(record)
         if len(chosen) == 1 and not probabilities:
             return self._labels(chosen[0], array, spacing, case), None
@@ -325,7 +325,7 @@ def _as_volume(
                               expected="(Z, Y, X) or (C, Z, Y, X) with three spacings, (Y, X) with two"))
     array = image if image.ndim == axes + 1 else image[None]
     if array.shape[0] != channels:
-        raise SegError(Record(code="SEG-D04", found=f"{array.shape[0]} channels", expected=f"{channels}"))
+        raise SegError(Record(code="SEG-D15", found=f"{array.shape[0]} channels", expected=f"{channels}"))
     if axes == 2:
         array = array[:, None]
     full = (999.0, *spacing) if axes == 2 else tuple(spacing)

@@ -53,7 +53,7 @@ def normalise(
 
 def _same_channels(channels: int, schemes: int, masks: int) -> None:
     if not channels == schemes == masks:
-        raise SegError(Record(code="SEG-D20", found=f"{channels} channels in the image",
+        raise SegError(Record(code="SEG-D15", found=f"{channels} channels in the image",
                               expected=f"{schemes}, as many as the plan has normalisations"))
 
 
@@ -93,7 +93,7 @@ def _rescale(channel: Channel, _: Mask | None, __: Intensities | None) -> Channe
 def _rgb(channel: Channel, _: Mask | None, __: Intensities | None) -> Channel:
     low, high = float(channel.min()), float(channel.max())
     if low < 0 or high > 255:
-        raise SegError(Record(code="SEG-D21", found=f"values from {low:g} to {high:g} in a channel of rgb_to_0_1",
+        raise SegError(Record(code="SEG-D24", found=f"values from {low:g} to {high:g} in a channel of rgb_to_0_1",
                               expected="values from 0 to 255",
                               advice="Give the channel another name, 'zscore' for instance."))
     return channel / np.float32(255)

@@ -137,7 +137,7 @@ class _Work:
         if case.label is not None:
             label, _ = read_label(case.label, self.dataset.labels)
             if label.shape != volume.array.shape[1:]:
-                raise SegError(Record(code="SEG-D02", case=case.id, file=str(case.label),
+                raise SegError(Record(code="SEG-D01", case=case.id, file=str(case.label),
                                       found=f"label of size {label.shape}",
                                       expected=f"{volume.array.shape[1:]}, the size of the image"))
         prepared = prepare(volume.array, volume.spacing, self.plan, self.configuration, label, case.id)
