@@ -190,16 +190,21 @@ def new_network(architecture: Architecture, configuration: Configuration, seed: 
 
 
 def read_weights(fold: Fold) -> dict[str, Tensor]:
-    """The trained weights of a fold.
+    """The trained weights of a fold; raises as `weights_file` does."""
+    from safetensors.torch import load_file
+
+    weights: dict[str, Any] = load_file(weights_file(fold))
+    return weights
+
+
+def weights_file(fold: Fold) -> Path:
+    """Where the trained weights of a fold lie.
 
     Raises:
         SegError: there are none (exit 2).
     """
-    from safetensors.torch import load_file
-
     file = fold.path / WEIGHTS
     if not file.exists():
         raise SegError(Record(code="SEG-C08", found=f"{fold.configuration} fold {fold.fold} is not trained",
                               file=str(file), advice="Run `seg train` or `seg run` first."), Exit.USAGE)
-    weights: dict[str, Any] = load_file(file)
-    return weights
+    return file

@@ -17,7 +17,7 @@ from seg.progress import Progress, Silent
 from seg.restoring import restore_labels
 from seg.splits import members
 from seg.stages.evaluate import write_evaluation
-from seg.stages.train import WEIGHTS, Fold, read_weights
+from seg.stages.train import WEIGHTS, Fold, read_weights, weights_file
 from seg.store import Store
 
 LEDGER = "predictions.json"
@@ -42,7 +42,7 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     progress = progress or Silent()
     folder = fold.folder.validation(fold.configuration, fold.fold)
     cases = validation_cases(fold)
-    source = digest_json([digest_file(fold.path / WEIGHTS), to_data(fold.settings.predict),
+    source = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
                           to_data(fold.settings.metrics)])
     ledger = _read_ledger(folder / LEDGER, source, folder)
     waiting = [case for case in cases if case.id not in ledger]
