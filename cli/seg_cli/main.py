@@ -50,7 +50,7 @@ def execute(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code (see `seg.Exit`); `--debug` anywhere shows tracebacks."""
     debug = "--debug" in arguments
     try:
-        code = app([word for word in arguments if word != "--debug"], standalone_mode=False)
+        code = app([word for word in arguments if word != "--debug"], prog_name="seg", standalone_mode=False)
     except SegError as error:
         if debug:
             traceback.print_exc()
