@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
         raise SegError(record, Exit.USAGE) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SegError(Record(code="SEG-R03", found=f"there is no device {name!r} in this machine",
-                              expected=f"one of {torch.cuda.device_count()} CUDA devices" if torch.cuda.device_count() else "cpu",
+                              expected=f"cpu, or one of {torch.cuda.device_count()} CUDA devices",
                               advice="Use --device cpu, or leave it out."), Exit.RESOURCES)
     return device
 

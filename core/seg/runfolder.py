@@ -98,11 +98,13 @@ class RunFolder:
     def keep_settings(self, settings: Settings, components: Components) -> None:
         """Write `run.toml`, unless the folder was made with settings that differ in what matters.
 
+        Before there is a plan, nothing was made: a refused start may be repeated with other settings.
+
         Raises:
             SegError: they differ; the record says in what (exit 2).
         """
         file = self.path / "run.toml"
-        if file.exists():
+        if file.exists() and (self.path / "plan.json").exists():
             changed = differences(self.settings(), settings)
             if changed:
                 raise SegError([Record(code="SEG-C07", found=f"this run folder was made with other settings: {change}",

@@ -89,22 +89,19 @@ def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> 
     Raises:
         SegError: unknown tables or keys (with the nearest right one), wrong types, bad values (exit 2).
     """
-    tables = load_toml(file) if file else {}
-    _refuse_unknown(list(tables), ["run", *KINDS, *GROUPS], str(file))
+    tables = _load_tables(file) if file else {}
     for text in sets:
         key, equals, value = text.partition("=")
         group, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
             raise usage_error(f"--set {text!r}", expected="KIND.OPTION=VALUE, for example planner.vram_gb=11")
-        _refuse_unknown([group], [*KINDS, *GROUPS], "--set")
+        _refuse_unknown([([group], [*KINDS, *GROUPS], "--set")])
         tables.setdefault(group, {})[name] = parse_value(value.strip())
     run = {**tables.get("run", {}), **given}
-    _refuse_unknown(list(run), [item.name for item in attrs.fields(Settings)], f"{file} [run]")
-    run["options"] = {kind: tables[kind] for kind in KINDS if kind in tables}
+    options = {kind: tables[kind] for kind in KINDS if kind in tables}
     filled = {name: fill(kind, tables.get(name, {}), name) for name, kind in GROUPS.items()}
-    plain = {key: value for key, value in run.items() if key != "options"}
-    settings = from_data(plain, Settings, file=str(file or "settings"))
-    settings = attrs.evolve(settings, options=run["options"], **filled)
+    settings = from_data(run, Settings, file=str(file or "settings"))
+    settings = attrs.evolve(settings, options=options, **filled)
     if settings.epochs and settings.budget_s:
         raise usage_error("both a number of epochs and a budget of time", expected="one of --epochs and --budget")
     return settings
@@ -157,7 +154,7 @@ def parse_labels(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
-        if not equals or not name.strip() or not value.strip().isdigit():
+        if not equals or not name.strip() or not value.strip().isdecimal():
             raise usage_error(f"--labels {text!r}", expected="name=value,…, for example cell=255")
         if name.strip() in found or int(value) in found.values():
             raise usage_error(f"--labels {text!r}: {part!r} repeats a name or a value", expected="each of them once")
@@ -165,11 +162,27 @@ def parse_labels(text: str) -> dict[str, int]:
     return found
 
 
-def _refuse_unknown(names: list[str], known: list[str], where: str) -> None:
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise SegError([Record(code="SEG-C04", found=f"unknown key {name!r} in {where}",
-                               expected=f"one of {', '.join(known)}", advice=nearest(name, known))
-                        for name in unknown], Exit.USAGE)
+def _load_tables(file: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a TOML file; all that is unknown in them is refused at once, but the options of components."""
+    tables = load_toml(file)
+    flat = [name for name, table in tables.items() if not isinstance(table, dict)]
+    if flat:
+        names = ", ".join(map(repr, flat))
+        raise usage_error(f"{names} outside of any table", expected="tables such as [run] and [train]",
+                          file=str(file))
+    runs = [item.name for item in attrs.fields(Settings) if item.name not in ("options", *GROUPS)]
+    known = {"run": runs, **{name: [item.name for item in attrs.fields(kind)] for name, kind in GROUPS.items()}}
+    _refuse_unknown([(list(tables), ["run", *KINDS, *GROUPS], str(file)),
+                     *((list(tables.get(name, {})), keys, f"{file} [{name}]") for name, keys in known.items())])
+    return tables
+
+
+def _refuse_unknown(groups: list[tuple[list[str], list[str], str]]) -> None:
+    """Refuse the names that are not known, all at once; a group is names, known names, and where they stand."""
+    records = [Record(code="SEG-C04", found=f"unknown key {name!r} in {where}", expected=f"one of {', '.join(known)}",
+                      advice=nearest(name, known))
+               for names, known, where in groups for name in names if name not in known]
+    if records:
+        raise SegError(records, Exit.USAGE)
 
 

@@ -116,7 +116,7 @@ def prepare_plan(
     progress: Progress,
 ) -> Plan:  # fmt: skip
     """Fingerprint, plan and splits, each made anew only if what it comes from changed."""
-    uses = components.uses
+    uses, splits = components.uses, make_splits(dataset.cases, settings.splits)
     source = digest_json([report.digests, to_data(dataset.description), to_data(uses["fingerprinter"])])
     file = folder.path / "fingerprint.json"
     with timed(folder, "fingerprint"):
@@ -124,8 +124,8 @@ def prepare_plan(
             write_json(file, make_fingerprint(dataset, components.fingerprinter, source=source, progress=progress))
     with timed(folder, "plan"):
         plan = _plan(dataset, folder.fingerprint(), settings, components)
-        write_json(folder.path / "plan.json", plan)
-        write_json(folder.path / "splits.json", make_splits(dataset.cases, settings.splits))
+        write_json(folder.path / "splits.json", splits)
+        write_json(folder.path / "plan.json", plan)  # last: from here on the folder is bound to its settings
     return plan
 
 
