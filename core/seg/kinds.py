@@ -113,7 +113,8 @@ class Architecture(Protocol):
 class CaseIndex:
     """Where a sampler may look in one case, without its voxels.
 
-    `locations` maps the position of a class in `Labels.foreground` to voxels of it, int32 (N, 3) in (z, y, x).
+    `locations` maps the position of a class in `Labels.foreground` to voxels of it, int32 (N, 3) in (z, y, x). Under an
+    ignore label, the key -1 has voxels that are annotated, whatever they are.
     """
 
     case: str
@@ -144,7 +145,7 @@ class Sampler(Protocol):
         """`configuration.batch` positions of patches of size `configuration.patch3`.
 
         `margin` is what the augmenter may read around a patch in all (both sides together), per axis. Every random
-        number comes from `rng`, which is made anew for each step from seed, epoch and step.
+        number comes from `rng`, which is made anew for each step from seed and step.
         """
 
 
