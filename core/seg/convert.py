@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import cattrs
-from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError, IterableValidationNote
 from cattrs.v import format_exception
 
 from seg.errors import Exit, Record, SegError, nearest
 from seg.files import write_text
 
 T = TypeVar("T")
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
 def to_data(value: Any) -> Any:
@@ -65,7 +68,7 @@ def load_json(path: Path, *, exit_code: Exit = Exit.USAGE) -> Any:
 def load_toml(path: Path) -> dict[str, Any]:
     """The plain content of a TOML file; errors as in `load_json`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SegError(Record(code="SEG-C03", found=_reason(error), file=str(path)), Exit.USAGE) from None
 
@@ -105,6 +108,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for primitive in (int, float, str, bool):
         converter.register_structure_hook(primitive, _exact)
+    converter.register_structure_hook_factory(attrs.has, lambda kind: _table(converter, kind))
     converter.register_structure_hook_func(lambda kind: kind == int | tuple[int, ...], _int_or_ints)
     converter.register_structure_hook(Path, lambda value, _: Path(_exact(value, str)))
     converter.register_unstructure_hook(Path, str)
@@ -123,6 +127,18 @@ def _exact(value: Any, kind: Any) -> Any:
     raise TypeError(f"expected {kind.__name__}, got {value!r}")
 
 
+def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    """Fills an attrs class from a table, and from nothing else."""
+    fill = converter.gen_structure_attrs_fromdict(kind)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected a table, got {value!r}")
+        return fill(value, kind)
+
+    return structure
+
+
 def _int_or_ints(value: Any, _: Any) -> int | tuple[int, ...]:
     return tuple(_exact(item, int) for item in value) if isinstance(value, list | tuple) else _exact(value, int)
 
@@ -137,10 +153,24 @@ def _sequence(converter: cattrs.Converter, value: Any, kind: Any) -> tuple[Any, 
         raise TypeError(f"expected a list, got {value!r}")
     kinds = kind.__args__
     if len(kinds) == 2 and kinds[1] is Ellipsis:
-        return tuple(converter.structure(item, kinds[0]) for item in value)
+        kinds = kinds[:1] * len(value)
     if len(kinds) != len(value):
         raise ValueError(f"expected {len(kinds)} values, got {value!r}")
-    return tuple(converter.structure(item, of) for item, of in zip(value, kinds, strict=True))
+    return tuple(_each(converter, zip(range(len(value)), value, kinds, strict=True), kind))
+
+
+def _each(converter: cattrs.Converter, items: Iterable[tuple[Any, Any, Any]], kind: Any) -> list[Any]:
+    """Every (place, value, kind) structured; all mistakes come in one error, each with its place."""
+    found, errors = [], []
+    for place, value, of in items:
+        try:
+            found.append(converter.structure(value, of))
+        except Exception as error:  # noqa: BLE001 - collected, and raised below
+            error.add_note(IterableValidationNote(f"Structuring {kind} @ {place!r}", place, of))
+            errors.append(error)
+    if errors:
+        raise IterableValidationError(f"While structuring {kind}", errors, kind)
+    return found
 
 
 def _is_number_dict(kind: Any) -> bool:
@@ -149,7 +179,13 @@ def _is_number_dict(kind: Any) -> bool:
 
 def _number_keys(converter: cattrs.Converter, value: Any, kind: Any) -> dict[int, Any]:
     """JSON writes integer keys as text."""
-    return {int(key): converter.structure(item, kind.__args__[1]) for key, item in dict(value).items()}
+    if not isinstance(value, dict):
+        raise TypeError(f"expected a table, got {value!r}")
+    wrong = [key for key in value if not (type(key) is int or (isinstance(key, str) and _WHOLE.fullmatch(key)))]
+    if wrong:
+        raise ValueError(f"expected whole numbers as keys, got {wrong[0]!r}")
+    items = ((int(key), item, kind.__args__[1]) for key, item in value.items())
+    return dict(zip(map(int, value), _each(converter, items, kind), strict=True))
 
 
 def _messages(error: cattrs.BaseValidationError) -> list[str]:

@@ -62,7 +62,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                if old.exists():
+                    old.rename(path)
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
