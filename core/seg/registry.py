@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +32,8 @@ from seg.models import ComponentUse
 from seg.options import fill
 
 Status = Literal["ok", "slow", "broken", "clash"]
+_TARGET = re.compile(r"\w+(\.\w+)*:\w+")
+LONGEST_REASON = 300  # characters
 SLOW_ADVICE = "imports torch at top; move that import into the method that builds the network"
 
 
@@ -94,8 +98,9 @@ class Registry:
         raise _unknown("SEG-C05", f"no {kind} is called {name!r}", [item.name for item in known], name, note)
 
     def _refuse_broken(self, kind: str, name: str) -> None:
+        parts = {name, *name.split(":")}
         for plugin in self.plugins:
-            if plugin.status == "broken" and name.rsplit(":", maxsplit=1)[-1] in (plugin.name, plugin.distribution):
+            if plugin.status == "broken" and parts & {plugin.name, plugin.distribution}:
                 raise SegError(Record(code="SEG-P01", found=f"{kind} {name!r} is of the plugin {plugin.name} "
                                       f"({plugin.distribution} {plugin.version}), which is broken: {plugin.reason}"),
                                Exit.PLUGIN)
@@ -107,7 +112,13 @@ class Registry:
             SegError: as `find`; an unknown option or a bad value (exit 2); the plugin does not deliver (exit 6).
         """
         component = self.find(kind, name)
-        instance = fill(load_class(component), options or {}, kind)
+        found = load_class(component)
+        try:
+            instance = fill(found, options or {}, kind)
+        except SegError:
+            raise
+        except Exception as error:
+            raise _plugin_fault(component, f"{component.target} cannot be made: {_tell(error)}") from error
         if not isinstance(instance, INTERFACES[kind]):
             missing = [method for method in _methods(INTERFACES[kind]) if not hasattr(instance, method)]
             raise _plugin_fault(component, f"{component.target} is no {kind}: it lacks {', '.join(missing)}")
@@ -129,7 +140,9 @@ def load_class(component: Component) -> type:
     module, _, name = component.target.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _plugin_fault(component, f"{component.target} cannot be imported: {_tell(error)}") from error
     if not (isinstance(found, type) and attrs.has(found)):
         raise _plugin_fault(component, f"{component.target} is no attrs class")
@@ -171,9 +184,10 @@ def _import(manager: pluggy.PluginManager, entry: EntryPoint, memory: _Memory) -
     offers: Offers = []
     reason = ""
     try:
-        manager.register(entry.load(), name=key)
-        manager.check_pending()  # a misspelt hook
-        offers = _ask(manager, key)
+        with redirect_stdout(sys.stderr):  # what it prints is none of the command's output
+            manager.register(entry.load(), name=key)
+            manager.check_pending()  # a misspelt hook
+            offers = _ask(manager, key)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included
@@ -185,7 +199,7 @@ def _import(manager: pluggy.PluginManager, entry: EntryPoint, memory: _Memory) -
     status: Status = "broken" if reason else "slow" if slow else "ok"
     plugin = Plugin(name=entry.name, distribution=distribution, version=version, status=status,
                     reason=SLOW_ADVICE if slow else reason, import_ms=took)
-    if slow or (reason and not had_torch and "torch" in sys.modules):
+    if slow:  # a broken one is looked at again, since what it lacks may be installed meanwhile
         memory.keep(entry, plugin, offers)
     return plugin, offers
 
@@ -203,6 +217,10 @@ def _ask(manager: pluggy.PluginManager, key: str) -> Offers:
             for offer in answer:
                 if not isinstance(offer, Offer):
                     raise TypeError(f"{hook} gave {offer!r}, expected a seg.Offer")
+                if not all(isinstance(text, str) for text in (offer.name, offer.target, offer.summary)):
+                    raise TypeError(f"{hook} gave {offer!r}, expected texts")
+                if not _TARGET.fullmatch(offer.target):
+                    raise ValueError(f"{hook} gave the target {offer.target!r}, expected 'module:Class'")
                 offers.append((kind, offer))
     return offers
 
@@ -241,21 +259,21 @@ class _Memory:
     def write(self) -> None:
         if not self._changed:
             return
-        from contextlib import suppress
-
         with suppress(SegError, OSError):
             write_text(self._path, json.dumps(self._kept))
 
 
 def _key(entry: EntryPoint) -> str:
-    """Distribution, version, module and the time of its file; found without importing it."""
+    """Distribution, version, module and the times of its files; found without importing it."""
     distribution, version = _origin(entry)
-    try:
-        spec = find_spec(entry.module.partition(".")[0])
-        origin = spec.origin if spec else None
-        changed = Path(origin).stat().st_mtime_ns if origin else 0
-    except (ImportError, OSError, ValueError):
-        changed = 0
+    changed = 0
+    with suppress(ImportError, OSError, ValueError, AttributeError):
+        package, *inner = entry.module.split(".")
+        spec = find_spec(package)
+        if spec and spec.origin:
+            file = Path(spec.origin)
+            module = file.parent.joinpath(*inner).with_suffix(".py")
+            changed = max(path.stat().st_mtime_ns for path in (file, module) if path.is_file())
     return f"{distribution} {version} {entry.value} {changed}"
 
 
@@ -266,15 +284,21 @@ def _unique(entries: Iterable[EntryPoint]) -> Sequence[EntryPoint]:
 
 
 def _origin(entry: EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
+    """Distribution and version; what is left of a half-removed one may have neither."""
+    with suppress(Exception):
+        if entry.dist:
+            return entry.dist.name or "unknown", entry.dist.version or "0"
+    return "unknown", "0"
 
 
 def _methods(interface: type) -> list[str]:
-    return [name for name in vars(interface) if not name.startswith("_")]
+    return [name for name in (*vars(interface), *interface.__annotations__) if not name.startswith("_")]
 
 
 def _tell(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+    hook = re.search(r"unknown hook '(\w+)'", text)
+    return f"{text}. {nearest(hook[1], list(KINDS.values()))}" if hook else text
 
 
 def _plugin_fault(component: Component, found: str) -> SegError:
