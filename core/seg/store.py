@@ -7,11 +7,13 @@ is needed to go back. Plain h5py reads it. Chunks are about as large as a patch,
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from seg.convert import dump_json, from_data, read_json, write_json
 from seg.errors import Exit, Record, SegError
-from seg.files import disk_error, whole_file
+from seg.files import whole_file
 from seg.kinds import CaseArrays, CaseIndex
 from seg.models import CaseProperties, Size3
 from seg.patches import damaged
@@ -130,12 +132,12 @@ class Store:
             SegError: the disk is full or cannot be written (exit 5).
         """
         z, y, x = prepared.image.shape[1:]
-        with whole_file(self.path(case)) as temporary:
+        with whole_file(self.path(case)) as temporary, _Stream(temporary, "w+") as stream:
             try:
-                with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+                with h5py.File(stream, "w", libver=("v110", "v110")) as file:
                     _fill(file, prepared, locations, patch)
-            except RuntimeError as error:  # h5py's way to say that closing failed
-                raise disk_error(OSError(str(error)), self.path(case)) from error
+            finally:
+                stream.raise_fault()
         with self._lock:
             cases = {**self._manifest.cases, case: Entry(digest=digest, shape=(z, y, x))}
             self._save(evolve(self._manifest, cases=dict(sorted(cases.items()))))  # whichever was done first
@@ -180,6 +182,39 @@ class Store:
             return path
         raise SegError(Record(code="SEG-D31", case=case, file=str(path), found="not in the case store",
                               expected=f"one of its {len(self.cases)} cases", advice="Run `seg preprocess` again."))
+
+
+class _Stream(io.FileIO):
+    """A file that takes every write and keeps the first fault for later: HDF5 crashes where a write fails."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """All of `data`, or nothing more after a fault."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        with self._kept():
+            while left and self.fault is None:
+                left = left[super().write(left):]
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """The file's end, unless that is a fault."""
+        with self._kept():
+            return super().truncate(size)
+        return size or 0
+
+    def raise_fault(self) -> None:
+        """Raise the OSError that was kept."""
+        if self.fault is not None:
+            raise self.fault
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.fault = self.fault or error
 
 
 def _fill(file: h5py.File, prepared: Prepared, locations: Mapping[int, NDArray[np.int32]], patch: Size3) -> None:
