@@ -60,7 +60,8 @@ def gaussian_weights(patch: tuple[int, ...]) -> Tensor:
         weights = np.multiply.outer(weights, _gaussian(size))
     half = (weights / weights.max() * 10).astype(np.float16)
     half[half == 0] = half[half > 0].min()
-    return torch.from_numpy(half.astype(np.float32))
+    with torch.inference_mode(mode=False):  # kept, and perhaps used outside of it
+        return torch.from_numpy(half.astype(np.float32))
 
 
 def _gaussian(size: int) -> NDArray[np.float64]:
@@ -113,5 +114,5 @@ def _mirrored(network: Network, tiles: Tensor, axes: tuple[int, ...]) -> Tensor:
     choices = [chosen for count in range(1, len(axes) + 1) for chosen in combinations(axes, count)]
     for chosen in choices:
         flips = [axis + 2 for axis in chosen]
-        total += network(tiles.flip(flips))[0].float().flip(flips)
+        total = total + network(tiles.flip(flips))[0].float().flip(flips)  # the network's tensors stay as they are
     return total / (len(choices) + 1)
