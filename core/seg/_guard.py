@@ -67,6 +67,37 @@ def load(path: Path) -> Raw:
     return Raw(array=array, geometry=evolve(geometry, channels=len(array)), digest=digest)
 
 
+def save(image: Any, path: Path, *, compression: int = -1) -> None:
+    """Write a SimpleITK image, and look whether the file is whole: on a full disk SimpleITK stops without a word.
+
+    Args:
+        image: the image.
+        path: its ending says the format.
+        compression: level, where the format has any; -1 is the format's usual one.
+
+    Raises:
+        OSError: the file could not be written, or not all of it.
+    """
+    try:
+        sitk_quietly().WriteImage(image, str(path), useCompression=True, compressionLevel=compression)
+        _check_written(path, image)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from None
+    except ValueError as error:
+        raise OSError(f"{error}; is the disk full?") from None
+
+
+def _check_written(path: Path, image: Any) -> None:
+    raw, ending = path.read_bytes(), image_ending(path)
+    if ending in NIFTI:
+        read_voxels(raw)
+        return
+    check_whole(path, raw, ending)
+    first, wanted = (from_image(found)[0][0] for found in (_sitk_read(path), image))
+    if not np.array_equal(first, wanted):  # a TIFF may lack its last tags, and look whole
+        raise ValueError("the file holds something else")
+
+
 def read_geometry(path: Path, raw: bytes | None = None) -> Geometry:
     """The grid of a file, from its header.
 

@@ -53,6 +53,8 @@ def _check_png(raw: bytes) -> None:
         if zlib.crc32(raw[at + 4: at + 8 + length]) != crc:
             raise ValueError("a checksum of the file is wrong")
         at += 12 + length
+    if len(raw) < at + 12:
+        raise ValueError("the file is cut short")
 
 
 def _check_jpeg(raw: bytes) -> None:

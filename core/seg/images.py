@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from seg._geometry import Geometry, differences, orientation
-from seg._guard import Raw, from_image, load, read_geometry, sitk_quietly
+from seg._guard import Raw, from_image, load, read_geometry, save, sitk_quietly
 from seg.errors import Exit, Record, SegError
 from seg.files import whole_file
 from seg.inputs import find_inputs, image_ending
@@ -195,12 +195,8 @@ def write_label(path: Path, array: NDArray[Any], geometry: Geometry, labels: Lab
                         expected=f"a name ending in {geometry.label_ending}")
         raise SegError(record, Exit.USAGE)
     image = label_to_sitk(array, geometry, labels)
-    sitk = sitk_quietly()
     with whole_file(path) as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise OSError(str(error).strip().splitlines()[-1]) from None
+        save(image, temporary)
 
 
 def label_to_sitk(array: NDArray[Any], geometry: Geometry, labels: Labels | None = None) -> Any:
