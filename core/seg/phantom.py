@@ -18,6 +18,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from seg._guard import save
 from seg.convert import write_json
 from seg.errors import usage_error
 from seg.files import whole_file
@@ -265,4 +266,4 @@ def _write(path: Path, array: NDArray[np.integer], grid: _Grid, direction: NDArr
     image.SetSpacing(grid.spacing[::-1][: len(direction)])
     image.SetDirection(direction.ravel().tolist())
     with whole_file(path) as temporary:
-        SimpleITK.WriteImage(image, str(temporary), useCompression=True, compressionLevel=1)
+        save(image, temporary, compression=1)
