@@ -2,8 +2,8 @@
 
 import pytest
 
-from seg import Description, Fingerprint, Intensities, Labels
-from seg_nnunet._channels import masked, mirroring, normalization, side_pair
+from seg import Description, Fingerprint, Intensities, Labels, opposite_pairs
+from seg_nnunet._channels import masked, mirroring, normalization
 
 ONE = Intensities(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
 
@@ -38,16 +38,16 @@ def test_masks_are_for_z_score_after_much_cropping_alone():
     ("LKidney", "RKidney"), ("ctx-lh-cuneus", "ctx-rh-cuneus"), ("leftlung", "rightlung"), ("L", "R"),
 ])
 def test_sides_are_found_by_name(names):
-    pair = side_pair(("liver", *names))
-    assert pair is not None
-    assert set(pair) == set(names)
+    (pair,) = opposite_pairs(("liver", *names))
+    assert {pair.first, pair.second} == set(names)
+    assert pair.direction.letters == "LR"
 
 
 @pytest.mark.parametrize("names", [
     ("liver", "spleen"), ("left kidney", "right lung"), ("l1", "l2"), ("left kidney", "kidney"), ("cleft", "bright"),
 ])
 def test_names_without_a_counterpart_are_no_sides(names):
-    assert side_pair(names) is None
+    assert opposite_pairs(names) == []
 
 
 @pytest.mark.parametrize(("orientation", "order", "kept"), [
@@ -73,3 +73,14 @@ def test_all_axes_without_sides_or_when_asked_for():
     assert mirroring("auto", fingerprint(), description("liver"), (0, 1, 2)).axes == (0, 1, 2)
     assert mirroring("all", fingerprint(), description("a_l", "a_r"), (0, 1, 2)).of(2) == (0, 1)
     assert mirroring("none", fingerprint(), description("liver"), (0, 1, 2)).axes == ()
+
+
+@pytest.mark.parametrize(("names", "kept"), [
+    (("Anterior", "Posterior"), (0, 2)),
+    (("lobe upper", "lobe lower"), (1, 2)),
+    (("left front", "right front", "left back", "right back"), (0,)),
+])
+def test_the_ends_of_other_directions_are_no_mirror_images_either(names, kept):
+    found = mirroring("auto", fingerprint(orientations={"RAS": 3}), description(*names), (0, 1, 2))
+    assert found.axes == kept
+    assert all(name in found.reason for name in names[:1])

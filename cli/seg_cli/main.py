@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -37,12 +36,7 @@ app.command("show")(plugins.show)
 
 
 def main() -> None:
-    """The entry point of the command `seg`.
-
-    Threads of OpenMP wait asleep, unless the environment says otherwise: where batches are made beside the training,
-    or another program shares the processor, threads that spin while they wait cost many times what they gain.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    """The entry point of the command `seg`."""
     sys.exit(execute(sys.argv[1:]))
 
 

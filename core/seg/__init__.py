@@ -42,6 +42,7 @@ from seg.models import (
 )
 from seg.options import option
 from seg.progress import Progress, Silent
+from seg.sides import Direction, opposite_pairs
 
 if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
@@ -99,14 +100,14 @@ _LAZY = {
 
 __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
-    "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Ensembler",
+    "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
     "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
     "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology",
     "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
     "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl",
     "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "missing_record", "name_records",
-    "nonzero_mask", "option", "orientation", "output_head", "read_image", "read_label", "run", "running_mean",
-    "stage_voxels", "usage_error", "write_label",
+    "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head", "read_image", "read_label", "run",
+    "running_mean", "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -23,11 +23,21 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         record = Record(code="SEG-C06", found=f"no device is called {name!r}", expected="auto, cpu, cuda, cuda:1 …")
         raise SegError(record, Exit.USAGE) from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if not _is_there(device):
         raise SegError(Record(code="SEG-R03", found=f"there is no device {name!r} in this machine",
                               expected=f"cpu, or one of {torch.cuda.device_count()} CUDA devices",
                               advice="Use --device cpu, or leave it out."), Exit.RESOURCES)
     return device
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):  # torch was built without it
+        return False
+    return True
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -27,11 +27,11 @@ from seg.progress import Progress, Silent
 
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
 BACKGROUND, ORGAN, BALL = 0.25, 0.55, 0.85  # intensities, before the scanner
-TUMOUR_MM = (5.6, 7.0)  # radii
-LOOK_ALIKE_MM = (3.2, 4.0)
-NODE_MM = (3.2, 5.0)  # bodies outside that look like organ
+TUMOUR_MM = (7.0, 8.6)  # radii
+LOOK_ALIKE_MM = (3.6, 4.4)
+NODE_MM = (3.6, 5.5)  # bodies outside that look like organ
 ORGAN_FRACTION = (0.32, 0.38)  # radii of the organ, of the field of view
-IN_PLANE_MM = (0.7, 1.6)
+IN_PLANE_MM = (0.8, 1.6)
 THROUGH_PLANE_MM = (1.0, 3.0)
 IN_PLANE_VOXELS = (48, 60)
 THROUGH_PLANE_VOXELS = (32, 44)

@@ -14,7 +14,7 @@ from torch import nn
 from seg.settings import TrainOptions
 
 NNUNET_RATE = 0.01
-BUDGET_RATE = 2e-3
+BUDGET_RATE = 4e-3
 WARM_UP = 0.05  # of the whole length
 
 

@@ -1,7 +1,7 @@
 """The training loop: short, resumable to the bit, and never waiting for the device inside a step.
 
 Every random number of step n comes from (seed, n), so a training that was cut short goes on exactly as if it had not
-been. One thread makes the next batch while the network works on this one.
+been. Beside a GPU one thread makes the next batch while the network works on this one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,13 @@ class _Log:
 
 @contextmanager
 def _batches(job: Job, first: int) -> Iterator[Callable[[], Batch]]:
-    """Batches from step `first` on; a thread makes the next one meanwhile."""
+    """Batches from step `first` on. Beside another device a thread makes the next one meanwhile; on a CPU, whose cores
+    the network keeps busy, it would only be in the way.
+    """
+    if job.device.type == "cpu":
+        steps = count(first)
+        yield lambda: job.make_batch(next(steps))
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         step = first
         waiting: Future[Batch] = pool.submit(job.make_batch, step)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from attrs import frozen
 
-from seg import Description, Fingerprint
+from seg import Description, Direction, Fingerprint, opposite_pairs
 
 SCHEMES = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "rescale_to_0_1", "rgb_to_0_1": "rgb_to_0_1",
            "zscore": "zscore"}
 MASKED_BELOW = 0.75  # a crop smaller than this share of the image means that most of it was padding
-LEFT, RIGHT = ("left", "l", "lt", "lh"), ("right", "r", "rt", "rh")
 X_AXIS = 2  # of an array (z, y, x)
+USUAL_AXES = {"LR": 2, "AP": 1, "SI": 0}
 
 
 def normalization(channels: Sequence[str]) -> tuple[tuple[str, ...], str]:
@@ -49,7 +49,9 @@ class Mirroring:
 
 
 def mirroring(choice: str, fingerprint: Fingerprint, description: Description, order: Sequence[int]) -> Mirroring:
-    """All axes, but not left-right where classes differ by side alone, because a mirrored left kidney is a right one.
+    """All axes, but not those along which classes differ by direction alone: a mirrored left kidney is a right one.
+
+    nnU-Net mirrors every axis; there the network has to tell such classes apart by shape.
 
     Args:
         choice: "auto", "all" or "none", the option of the planner.
@@ -59,41 +61,23 @@ def mirroring(choice: str, fingerprint: Fingerprint, description: Description, o
     """
     if choice != "auto":
         return Mirroring(axes=(0, 1, 2) if choice == "all" else (), reason=f"Set by planner.mirroring={choice}.")
-    pair = side_pair(description.labels.foreground)
-    if pair is None:
+    left_out: dict[int, str] = {}
+    for pair in opposite_pairs(description.labels.foreground):
+        axis, how = _axis_of(pair.direction, fingerprint)
+        left_out.setdefault(axis, f"{pair.first!r} and {pair.second!r} differ by side, so the {pair.direction.name} "
+                            f"axis ({'zyx'[axis]} of the files) is left out; {how}.")
+    if not left_out:
         return Mirroring(axes=(0, 1, 2), reason="All axes: no two classes are the left and right of one thing.")
-    axis, how = _left_right(fingerprint)
-    kept = tuple(position for position in range(3) if order[position] != axis)
-    why = (f"{pair[0]!r} and {pair[1]!r} differ by side, so the left-right axis ({'zyx'[axis]} of the files) is left "
-           f"out; {how}.")
-    return Mirroring(axes=kept, reason=why)
+    kept = tuple(position for position in range(3) if order[position] not in left_out)
+    return Mirroring(axes=kept, reason=" ".join(left_out.values()))
 
 
-def side_pair(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two names that differ in left and right alone: kidney_left and kidney_right, "lung L" and "lung R"."""
-    lefts: dict[str, str] = {}
-    rights: dict[str, str] = {}
-    for name in names:
-        for words, found in ((LEFT, lefts), (RIGHT, rights)):
-            if (stem := _without(name, words)) is not None:
-                found[stem] = name
-    common = [stem for stem in lefts if stem in rights]
-    return (lefts[common[0]], rights[common[0]]) if common else None
-
-
-def _without(name: str, words: Sequence[str]) -> str | None:
-    """`name` with the word of a side replaced by a mark, or None where there is none; long words may be glued on."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).casefold()
-    parts = [part for part in re.split(r"[^a-z0-9]+", text) if part]
-    marked = ["*" if part in words else part.replace(words[0], " * ") for part in parts]
-    return " ".join(" ".join(marked).split()) if marked != parts else None
-
-
-def _left_right(fingerprint: Fingerprint) -> tuple[int, str]:
-    """The array axis (z, y, x) that runs between left and right, and how that is known."""
-    known = {name: cases for name, cases in fingerprint.orientations.items() if set(name) & set("LR")}
+def _axis_of(direction: Direction, fingerprint: Fingerprint) -> tuple[int, str]:
+    """The array axis (z, y, x) that runs along a direction of the body, and how that is known."""
+    letters = set(direction.letters)
+    known = {name: cases for name, cases in fingerprint.orientations.items() if set(name) & letters}
     if not known:
-        return X_AXIS, "that is the usual axis, for how the cases lie is not known"
+        return USUAL_AXES[direction.letters], "that is the usual axis, for how the cases lie is not known"
     common = max(known, key=lambda name: known[name])
-    index = next(position for position, letter in enumerate(common) if letter in "LR")
+    index = next(position for position, letter in enumerate(common) if letter in letters)
     return X_AXIS - index, f"{common} in {known[common]} of {sum(fingerprint.orientations.values())} cases"

@@ -31,7 +31,6 @@ The codes, and what each says:
 from __future__ import annotations
 
 import os
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +43,7 @@ from seg.errors import Record, SegError
 from seg.models import Case, Dataset
 from seg.progress import Progress, Silent
 from seg.registry import Registry
+from seg.sides import opposite_pairs
 from seg.stages._examine import Examined, examine
 
 THREADS = 2  # unpacking and hashing run without the interpreter's lock; two cases are in memory at a time
@@ -191,23 +191,14 @@ def _class_faults(dataset: Dataset, cases: Sequence[Examined]) -> list[Record]:
 
 
 def _sides(names: Iterable[str]) -> list[Record]:
-    """A warning on pairs of classes whose names are the same but for left and right."""
-    known = list(names)
-    right = {stem: name for name in known if (stem := _without_side(name, "right", ("r", "rt", "rh")))}
-    left = {stem: name for name in known if (stem := _without_side(name, "left", ("l", "lt", "lh")))}
-    pairs = [f"{name!r} and {right[stem]!r}" for stem, name in left.items() if stem in right]
-    if not pairs:
-        return []
+    """A warning on classes whose names are the same but for a direction."""
+    found: dict[str, list[str]] = {}
+    for pair in opposite_pairs(names):
+        found.setdefault(pair.direction.name, []).append(f"{pair.first!r} and {pair.second!r}")
     return [Record(code="SEG-D20", severity="warning", found=f"{', '.join(pairs)} differ by side alone",
-                   expected="no mirroring from left to right, which would swap them",
-                   advice="planner.mirroring=auto leaves that axis out.")]
+                   expected=f"no mirroring along the {name} axis, which would swap them",
+                   advice="planner.mirroring=auto leaves that axis out.") for name, pairs in found.items()]
 
-
-def _without_side(name: str, side: str, short: Sequence[str]) -> str | None:
-    """`name` in lower case with a mark for its side, or None where it names none."""
-    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold())
-    marked = ["*" if word in short else word.replace(side, "*") for word in words]
-    return " ".join(marked) if marked != words else None
 
 
 def _odd_ones(cases: Sequence[Examined]) -> Iterator[Record]:

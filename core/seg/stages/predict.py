@@ -116,7 +116,8 @@ def _whole(output: Path, entry: dict[str, Any] | None, key: str) -> Path | None:
     files = {output / name: digest for name, digest in entry["files"].items()}
     if not all(file.is_file() and digest_file(file) == digest for file, digest in files.items()):
         return None
-    return list(files)[0]
+    first, *_ = files
+    return first
 
 
 def _named(record: Record, case: Case) -> Record:
