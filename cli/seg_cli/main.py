@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from seg.errors import Exit, SegError
+from seg.errors import Exit, Record, SegError
 from seg_cli.commands import data, evaluate, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
 
@@ -71,5 +71,9 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
         return code
     if debug:
         traceback.print_exc()
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is not imported here
+        print_records([Record(code="SEG-R04", found="not enough memory", advice=f"Close other programs, or plan for "
+                              f"less with --set planner.vram_gb=… ({error})")])
+        return int(Exit.RESOURCES)
     warn(f"internal error: {type(error).__name__}: {error}\nThis is a bug of seg; --debug shows its place.")
     return int(Exit.BUG)

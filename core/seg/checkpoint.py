@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,11 +28,15 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], numbers: dic
     """
     with whole_file(folder / f"state_{step:08d}.safetensors") as temporary:
         plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(plain, temporary, metadata={"numbers": json.dumps(numbers)})
+        try:
+            save_file(plain, temporary, metadata={"numbers": json.dumps(numbers)})
+        except SafetensorError as error:  # its way to say that the disk is full
+            raise OSError(str(error)) from error
         digest = digest_file(temporary)
     saved = folder / f"state_{step:08d}.safetensors"
     final = saved.replace(folder / f"state_{step:08d}_{digest[:32]}.safetensors")
-    for old in _states(folder)[KEPT:]:
+    torn = [*folder.glob(".state_*"), *folder.glob("state_????????.safetensors")]  # of a run killed while it saved
+    for old in (*_states(folder)[KEPT:], *torn):
         old.unlink(missing_ok=True)
     return final
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from seg.files import disk_error
+
 
 class Progress(Protocol):
     """A stage's voice: a bar that advances, and lines of text."""
@@ -48,7 +50,14 @@ class Logged:
         self._progress.advance(steps)
 
     def say(self, text: str) -> None:
-        """One line of text, also into the file."""
+        """One line of text, also into the file.
+
+        Raises:
+            SegError: the file cannot be written (exit 5).
+        """
         self._progress.say(text)
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {text}\n")
+        try:
+            with self._file.open("a", encoding="utf-8") as stream:
+                stream.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {text}\n")
+        except OSError as error:
+            raise disk_error(error, self._file) from error
