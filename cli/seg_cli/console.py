@@ -50,11 +50,13 @@ def warn(text: str) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> None:
-    """A table; `numbers` sets every column but the first to the right."""
+    """A table under its title; `numbers` sets every column but the first to the right."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    if title:  # a table's own title is wrapped to its width
+        console().print(Text(title), soft_wrap=True)
+    table = Table(show_edge=False, pad_edge=False)
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:

@@ -33,8 +33,9 @@ def validate(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> N
     from seg.files import locked
     from seg.stages.validate import validate_fold
 
+    chosen = _fold(run, config, fold)
     with locked(run), ConsoleProgress() as progress:
-        result = validate_fold(_fold(run, config, fold), progress)
+        result = validate_fold(chosen, progress)
     print_evaluation(f"{config} fold {fold}", result)
 
 

@@ -1,0 +1,249 @@
+"""The command line as a user meets it: what it prints, its exit codes, and what it never does."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import SimpleITK
+
+from seg.errors import Exit
+from seg.phantom import write_phantom
+from seg_cli import main
+from seg_cli.main import app, execute
+
+COMMANDS = sorted(command.name for command in app.registered_commands)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    write_phantom(folder, cases=5, shape=(16, 20, 18))
+    return folder
+
+
+@pytest.fixture
+def seg(capsys):
+    """Run a command; exit code, standard output, standard error."""
+    def run(*words):
+        code = execute([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, seg):
+    code, out, _ = seg(command, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: seg {command}")
+
+
+def test_the_stages_are_commands(seg):
+    stages = {"run", "check", "fingerprint", "plan", "preprocess", "train", "validate", "predict", "evaluate", "report"}
+    assert stages | {"phantom", "list-plugins", "show"} <= set(COMMANDS)
+    code, out, _ = seg("--help")
+    assert code == 0
+    assert all(re.search(rf"^  {name} ", out, re.MULTILINE) for name in stages)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["chek"], "'check'"),
+        (["run", "x", "--epocs", "1"], "--epochs"),
+        (["run", "x", "--planner", "nnunt"], "'nnunet'"),
+        (["run", "x", "--arch", "unt"], "'unet'"),
+        (["run", "x", "--augmenter", "nnune"], "'nnunet'"),
+        (["run", "x", "--set", "planner.vram=1"], "'vram_gb'"),
+        (["run", "x", "--set", "plannr.vram_gb=1"], "'planner'"),
+        (["run", "x", "--set", "train.step_per_epoch=1"], "'steps_per_epoch'"),
+        (["run", "x", "--set", "train.steps_per_epoch=1.5"], "expected int, got 1.5"),
+        (["run", "x", "--set", "planner.vram_gb=0"], "vram_gb"),
+        (["run", "x", "--set", "vram_gb"], "KIND.OPTION=VALUE"),
+        (["run", "x", "--epochs", "0"], "--epochs"),
+        (["run", "x", "--epochs", "1", "--budget", "1m"], "--budget"),
+        (["run", "x", "--budget", "soon"], "90s"),
+        (["run", "x", "--labels", "cell"], "cell=255"),
+        (["run", "x", "--settings", "nowhere.toml"], "nowhere.toml"),
+        (["run"], "DATA"),
+        (["show", "planer", "nnunet"], "'planner'"),
+        (["show", "planner", "nnunt"], "'nnunet'"),
+        (["phantom", "x", "--shape", "1,2"], "3 numbers"),
+        (["train", "nowhere"], "nowhere"),
+        (["validate", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+        (["predict", "-m", "nowhere", "-i", "x", "-o", "y"], "nowhere"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_command_is_exit_2_and_names_what_is_right(words, named, seg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = seg(*words)
+    assert (code, out) == (Exit.USAGE, "")
+    assert named in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_misspelt_keys_of_a_settings_file_are_named_at_once(seg, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("[run]\nplaner = 'nnunet'\n[train]\nsteps_per_epch = 2\n[archtecture]\nfeatures = 4\n")
+    code, _, err = seg("run", tmp_path, "--settings", file)
+    assert code == Exit.USAGE
+    assert err.count("SEG-C04 error") == 3
+    for right in ("planner", "steps_per_epoch", "architecture"):
+        assert f"Did you mean '{right}'?" in err
+
+
+def test_settings_come_from_defaults_then_the_file_then_the_command_line(seg, tmp_path, data):
+    file = tmp_path / "settings.toml"
+    file.write_text("[run]\nepochs = 7\nseed = 5\n[train]\nsteps_per_epoch = 3\n[planner]\nvram_gb = 11\n")
+    run = tmp_path / "run"
+    code, _, err = seg("run", data, "-o", run, "--settings", file, "--seed", "6", "--set", "train.steps_per_epoch=4",
+                       "--dry-run")
+    assert code == 0
+    assert "7 epochs of 4 steps" in err
+    text = (run / "run.toml").read_text()
+    assert "seed = 6" in text
+    assert "vram_gb = 11" in text
+    assert '# name = "nnunet"' in text
+    assert '# from = "segplug' in text
+
+
+def test_a_dry_run_stops_after_the_estimates(seg, tmp_path, data):
+    code, _, err = seg("run", data, "-o", tmp_path / "run", "--epochs", "3", "--dry-run")
+    assert code == 0
+    assert re.search(r"disk about .* memory about ", err)
+    there = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"run.toml", "fingerprint.json", "plan.json", "splits.json", "log.txt"} <= there
+    assert not {"cases", "training", "model"} & there
+
+
+def test_a_run_without_a_length_says_which_it_took(seg, tmp_path, data):
+    code, _, err = seg("run", data, "-o", tmp_path / "run", "--device", "cpu", "--dry-run")
+    assert code == 0
+    assert "5 trainings of 20 min each" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["--device", "abacus"], Exit.USAGE), (["--device", "cuda:63"], Exit.RESOURCES), (["--fold", "x"], Exit.USAGE),
+     (["--config", "4d"], Exit.USAGE), (["--splits", "nowhere.json"], Exit.USAGE),
+     (["--plan", "nowhere.json"], Exit.USAGE)],
+)  # fmt: skip
+def test_what_only_the_data_or_the_machine_can_refuse(words, code, seg, tmp_path, data):
+    found, _, err = seg("run", data, "-o", tmp_path / "run", "--epochs", "1", *words)
+    assert found == code
+    assert re.search(r"^SEG-[A-Z]\d\d error", err, re.MULTILINE)
+
+
+def test_a_start_that_was_refused_does_not_bind_the_folder(seg, tmp_path, data):
+    words = ["run", data, "-o", tmp_path / "run", "--epochs", "1", "--dry-run"]
+    assert seg(*words, "--splits", "nowhere.json")[0] == Exit.USAGE
+    assert seg(*words)[0] == 0
+    assert seg(*words, "--seed", "4")[0] == Exit.USAGE
+
+
+def test_list_plugins_is_read_by_programs(seg):
+    code, out, _ = seg("list-plugins", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {(row["kind"], row["name"]) for row in rows} >= {
+        ("planner", "nnunet"), ("planner", "resenc_m"), ("planner", "resenc_l"), ("planner", "resenc_xl"),
+        ("architecture", "unet"), ("architecture", "unetpp"), ("architecture", "resenc"), ("augmenter", "none"),
+        ("sampler", "uniform"), ("ensembler", "mean"), ("fingerprinter", "nnunet"), ("layout", "decathlon"),
+    }  # fmt: skip
+    assert all(row["distribution"] and row["version"] and row["status"] for row in rows)
+    assert seg("list-plugins")[1].count("\n") > len(rows)
+
+
+def test_show_lists_options_with_defaults_bounds_and_help(seg):
+    _, out, _ = seg("show", "planner", "nnunet")
+    assert re.search(r"planner\.vram_gb .* float .* 8\.0 .* 1 ≤ x .* GB", out)
+    _, out, _ = seg("show", "train")
+    assert re.search(r"train\.steps_per_epoch .* 250 ", out)
+
+
+def test_check_says_no_faults_and_writes_the_records(seg, data, tmp_path):
+    code, out, err = seg("check", data, "--json", tmp_path / "records.json")
+    assert code == 0
+    assert "5 cases checked, no faults" in out
+    assert "SEG-" not in err
+    assert json.loads((tmp_path / "records.json").read_text()) == []
+
+
+def test_phantom_depends_on_the_seed_alone(seg, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        code, out, _ = seg("phantom", tmp_path / name, "--cases", "2", "--dims", "2", "--seed", seed)
+        assert code == 0
+        assert "2 cases" in out
+    files = {name: tmp_path / name / "imagesTr" / "phantom_001_0000.png" for name in "abc"}
+    voxels = {name: SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for name, file in files.items()}
+    assert (voxels["a"] == voxels["b"]).all()
+    assert voxels["a"].shape != voxels["c"].shape or (voxels["a"] != voxels["c"]).any()
+
+
+def test_evaluate_gives_1_for_equal_folders(seg, data, tmp_path):
+    code, out, _ = seg("evaluate", data / "labelsTr", data / "labelsTr", "-o", tmp_path, "--labels", "organ=1,tumour=2")
+    assert code == 0
+    assert re.search(r"^organ +│ +1\.0000 │ +0\.0000 │ +1\.0000", out, re.MULTILINE)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["mean"]["dice"] == 1
+    assert len(found["cases"]) == 5
+    assert (tmp_path / "metrics.csv").read_text().startswith("case,class,dice,hd95_mm,nsd")
+
+
+def test_a_bug_is_exit_1_with_one_line_and_a_traceback_only_on_demand(monkeypatch, capsys):
+    def fails():
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr("seg.registry.discover", fails)
+    assert execute(["list-plugins"]) == Exit.BUG
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: by nothing" in err
+    assert "Traceback" not in err
+    assert execute(["list-plugins", "--debug"]) == Exit.BUG
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 0), (MemoryError(), 5)])
+def test_exits_that_are_no_bugs(error, code, monkeypatch, capsys):
+    def stops(*_, **__):
+        raise error
+
+    monkeypatch.setattr(main, "app", stops)
+    assert execute(["list-plugins"]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_needs_no_torch_imports_none(tmp_path, data):
+    """In a process of its own: help, plugins, wrong names, and a plan from a fingerprint."""
+    fingerprint = tmp_path / "fingerprint.json"
+    assert execute(["fingerprint", str(data), "-o", str(fingerprint)]) == 0
+    plan = ["plan", "--fingerprint", str(fingerprint), "--dataset", str(data / "dataset.json")]
+    commands = [["--help"], ["list-plugins"], ["show", "architecture", "unetpp"],
+                ["run", "x", "--planner", "nnunt"], [*plan, "-o", str(tmp_path / "plan.json")],
+                [*plan, "--planner", "resenc_l", "--export-nnunet", str(tmp_path / "nnunet.json")]]  # fmt: skip
+    script = f"""
+import sys
+from seg_cli.main import execute
+codes = [execute(words) for words in {commands!r}]
+assert codes == [0, 0, 0, 2, 0, 0], codes
+assert "torch" not in sys.modules and "SimpleITK" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3d_fullres" in json.loads((tmp_path / "plan.json").read_text())["configurations"]
+    assert "patch_size" in json.loads((tmp_path / "nnunet.json").read_text())["configurations"]["3d_fullres"]
+
+
+def test_the_command_is_installed():
+    script = Path(sys.executable).with_name("seg")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this Python")
+    done = subprocess.run([script, "show", "planner", "nnunt"], capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.USAGE
+    assert "SEG-C05 error" in done.stderr
