@@ -45,7 +45,7 @@ class InstanceNorm(nn.Module):
         if x.device.type != "cpu" or x.is_contiguous():
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         samples = [F.batch_norm(one, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                   for one in x.split(1)]
+                   for one in torch.split(x, 1)]
         return torch.cat(samples) if len(samples) > 1 else samples[0]
 
 

@@ -6,7 +6,9 @@ recognised before it is read, and the one before it is taken. The two newest are
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,11 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], numbers: dic
         SegError: the disk is full or not writable (exit 5); what was there before stays.
     """
     with whole_file(folder / f"state_{step:08d}.safetensors") as temporary:
-        plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
         try:
-            save_file(plain, temporary, metadata={"numbers": json.dumps(numbers)})
+            save_file(separate(tensors), temporary, metadata={"numbers": json.dumps(numbers)})
         except SafetensorError as error:  # its way to say that the disk is full
-            raise OSError(str(error)) from error
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
         digest = digest_file(temporary)
     saved = folder / f"state_{step:08d}.safetensors"
     final = saved.replace(folder / f"state_{step:08d}_{digest[:32]}.safetensors")
@@ -39,6 +41,18 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], numbers: dic
     for old in (*_states(folder)[KEPT:], *torn):
         old.unlink(missing_ok=True)
     return final
+
+
+def separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, of which no two share memory: networks with tied weights have such."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous().cpu()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return found
 
 
 def newest_state(folder: Path) -> Path | None:

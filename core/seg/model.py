@@ -158,7 +158,7 @@ class Model:
         """Ids as the values that the data set's own files use for them."""
         declared = self.description.plan.description.labels
         values = np.array([declared.file_value(index) for index in range(max(declared.ids) + 1)])
-        return values.astype(np.uint8 if values.max() < 256 else np.uint16)[labels]
+        return np.asarray(values.astype(np.uint8 if values.max() < 256 else np.uint16)[labels])
 
     def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
         prepared, logits = self._predicted(name, array, spacing, case)

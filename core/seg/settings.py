@@ -28,8 +28,8 @@ class TrainOptions:
                          "auto: budget with --budget, else nnunet", choices=("auto", "nnunet", "budget"))
     steps_per_epoch: int = option(250, "optimiser steps in an epoch", ge=1)
     learning_rate: float = option(0.0, "peak learning rate; 0: the recipe's (nnunet 0.01, budget 0.004)", ge=0)
-    clip_norm: float = option(12.0, "largest norm of the gradient", ge=0)
-    min_steps: int = option(2200, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
+    clip_norm: float = option(12.0, "largest norm of the gradient; 0: any", ge=0)
+    min_steps: int = option(1000, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
                            choices=("auto", "on", "off"))
 

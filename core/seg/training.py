@@ -7,6 +7,7 @@ been. Beside a GPU one thread makes the next batch while the network works on th
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from attrs import define, frozen
 from torch import Tensor, nn
 
 from seg.blocks import channels_last
-from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state
+from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state, separate
 from seg.device import autocast
 from seg.errors import Exit, Record, SegError
 from seg.files import write_text
@@ -35,7 +36,7 @@ from seg.recipes import Recipe
 from seg.settings import TrainOptions
 
 SAVE_SHARE = 0.03  # of the time may go into saving states
-BAD_STEPS = 5  # losses in a row that are no numbers end a training
+BAD_STEPS = 5  # losses of an epoch that are no numbers end a training
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
@@ -139,7 +140,7 @@ class Trainer:
         """The weights to predict with: the running mean where the recipe has one."""
         current = self.job.network.state_dict()
         chosen = self.mean or current
-        return {name: chosen[name].detach().cpu().contiguous() for name in current}
+        return separate({name: chosen[name] for name in current})
 
     def train_step(self, batch: Batch) -> None:
         """One step of the optimiser. Nothing here waits for the device, except where no step may be lost."""
@@ -152,7 +153,7 @@ class Trainer:
         loss = job.loss(outputs, batch.label)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(job.network.parameters(), job.options.clip_norm)
+        norm = nn.utils.clip_grad_norm_(job.network.parameters(), job.options.clip_norm or math.inf)
         usable = torch.isfinite(loss) & torch.isfinite(norm)
         for parameter in job.network.parameters():  # a bad step must not spoil the weights: its gradient becomes 0
             if parameter.grad is not None:
@@ -220,10 +221,12 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
     progress.start(f"train {job.configuration.name}", total)
     progress.advance(round(trainer.seconds) if job.length.seconds else trainer.step)
     with _signals() as stopped, _batches(job, trainer.step) as next_batch:
+        clock = time.monotonic()
         while not trainer.finished:
-            started, shown = time.monotonic(), trainer.seconds
             trainer.train_step(next_batch())
-            trainer.seconds += time.monotonic() - started
+            now, shown = time.monotonic(), trainer.seconds
+            trainer.seconds += now - clock  # also what the end of the last epoch took: a budget is of the wall's clock
+            clock = now
             progress.advance(int(trainer.seconds) - int(shown) if job.length.seconds else 1)
             if trainer.step % job.options.steps_per_epoch == 0 or trainer.finished:
                 _end_epoch(trainer, log, progress)
@@ -266,8 +269,10 @@ class _Log:
 
 @contextmanager
 def _batches(job: Job, first: int) -> Iterator[Callable[[], Batch]]:
-    """Batches from step `first` on. Beside another device a thread makes the next one meanwhile; on a CPU, whose cores
-    the network keeps busy, it would only be in the way.
+    """Batches from step `first` on.
+
+    Beside another device a thread makes the next one meanwhile; on a CPU, whose cores the network keeps busy, it would
+    only be in the way.
     """
     if job.device.type == "cpu":
         steps = count(first)

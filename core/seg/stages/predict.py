@@ -19,6 +19,7 @@ from seg.models import Case
 from seg.progress import Progress, Silent
 
 LEDGER = "predictions.json"
+Ledger = dict[str, Any]  # "source": digest; "files": name → digest
 
 
 @frozen(kw_only=True)
@@ -109,11 +110,11 @@ def _source_digest(model: Model, case: Case, *, save_probabilities: bool) -> str
     return digest_json([model.digest, options, [digest_file(file) for file in files]])
 
 
-def _whole(output: Path, entry: dict[str, Any] | None, key: str) -> Path | None:
+def _whole(output: Path, entry: Ledger | None, key: str) -> Path | None:
     """The label map of an earlier prediction from the same source, if all its files are as they were written."""
     if not entry or entry.get("source") != key:
         return None
-    files = {output / name: digest for name, digest in entry["files"].items()}
+    files: dict[Path, str] = {output / name: digest for name, digest in entry["files"].items()}
     if not all(file.is_file() and digest_file(file) == digest for file, digest in files.items()):
         return None
     first, *_ = files
