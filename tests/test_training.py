@@ -272,3 +272,23 @@ def test_tied_weights_are_saved_and_found_again(tmp_path):
 def test_progress_is_the_part_that_is_done():
     assert Length(steps=10).progress(5, 99.0) == 0.5
     assert Length(seconds=10.0).progress(99, 5.0) == 0.5
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path):
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Conv2d(1, 2, 3, padding=1)
+
+        def forward(self, x):
+            return [self.one(x)]
+
+    torch.manual_seed(5)
+    network, gradients, losses = Plain(), [], []
+    for parts in (1, 2):
+        trainer = Trainer.fresh(evolve(make_job(tmp_path), network=network, parts=parts))
+        network.zero_grad()
+        losses.append(trainer._backward(trainer.job.make_batch(0)))
+        gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -84,6 +84,7 @@ class Job:
     seed: tuple[int, ...]
     device: torch.device
     used_s: float = 0.0  # of the budget, before the first step
+    parts: int = 1  # a batch is worked on in so many parts, to save memory; the gradient is that of the whole
 
     def make_batch(self, step: int) -> Batch:
         """The batch of a step, which depends on the seed and on the step alone."""
@@ -148,21 +149,31 @@ class Trainer:
         rate = job.recipe.rate(self._schedule())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with autocast(job.device, job.options.autocast):
-            outputs = job.network(batch.image)
-        loss = job.loss(outputs, batch.label)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._backward(batch)
         norm = nn.utils.clip_grad_norm_(job.network.parameters(), job.options.clip_norm or math.inf)
         usable = torch.isfinite(loss) & torch.isfinite(norm)
         for parameter in job.network.parameters():  # a bad step must not spoil the weights: its gradient becomes 0
             if parameter.grad is not None:
                 parameter.grad = torch.where(usable, parameter.grad, 0.0)
         self.optimizer.step()
-        self.sums += torch.stack([torch.where(usable, loss.detach(), 0.0), usable.float()])
+        self.sums += torch.stack([torch.where(usable, loss, 0.0), usable.float()])
         self.step += 1
         if self.mean:
             self._average()
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """The loss of the batch, part by part, and its gradient in the parameters."""
+        job, size = self.job, len(batch.image)
+        total = torch.zeros((), device=job.device)
+        pairs = zip(batch.image.tensor_split(job.parts), batch.label.tensor_split(job.parts), strict=True)
+        for images, labels in pairs:
+            with autocast(job.device, job.options.autocast):
+                outputs = job.network(images)
+            loss = job.loss(outputs, labels) * (len(images) / size)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
 
     def _average(self) -> None:
         decay = self.job.recipe.decay(self.step)

@@ -31,6 +31,8 @@ from seg.training import Data, Job, Length, Trainer, train
 
 WEIGHTS = "weights.safetensors"
 REDUCED = "reduced.json"
+PART_BYTES = 2 << 30
+BYTES_A_VALUE = 8  # each feature map is kept for the way back before and after its norm, in single precision
 MEMORY_SHARE = 0.5  # of the free memory may be taken by cases; beyond, they are read from the disk
 
 
@@ -174,12 +176,27 @@ def _job(fold: Fold, data: Data, device: torch.device, used: float) -> Job:
 
 def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torch.device, length: Length) -> Job:
     labels, weights = fold.plan.description.labels, fold.components.architecture.loss_weights(configuration.topology)
+    network = new_network(fold.components.architecture, configuration, fold.seed)
     return Job(
         folder=fold.path, configuration=configuration, data=data, length=length, device=device, seed=fold.seed,
-        network=new_network(fold.components.architecture, configuration, fold.seed),
+        network=network, parts=_parts(fold, configuration, network, device),
         loss=DiceCrossEntropy(labels=labels, weights=weights, batch_dice=configuration.batch_dice),
         recipe=choose_recipe(fold.settings.train, budgeted=bool(length.seconds)), options=fold.settings.train,
     )
+
+
+def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, device: torch.device) -> int:
+    """In how many parts a batch is worked on: on a CPU, so many that the feature maps of one take at most PART_BYTES.
+
+    One where the samples of a batch are not independent: batch norm, Dice over the batch, an ignore label.
+    """
+    labels = fold.plan.description.labels
+    mixed = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())  # noqa: SLF001
+    if device.type != "cpu" or mixed or configuration.batch_dice or labels.ignore is not None:
+        return 1
+    architecture = fold.components.architecture
+    values = architecture.feature_map_size(configuration.topology, configuration.patch, len(labels.values))
+    return min(configuration.batch, -(-configuration.batch * values * BYTES_A_VALUE // PART_BYTES))
 
 
 def new_network(architecture: Architecture, configuration: Configuration, seed: tuple[int, ...]) -> torch.nn.Module:
