@@ -17,9 +17,9 @@ def test_the_rate_of_nnunet_over_1000_epochs(epoch, rate):
 def test_the_rate_of_the_budget_rises_and_falls_within_its_bounds():
     progress = np.linspace(0, 1, 401)
     rates = np.array([BUDGET.rate(value) for value in progress])
-    assert rates.max() == pytest.approx(2e-3)
-    assert rates[0] == pytest.approx(2e-4)
-    assert rates[-1] == pytest.approx(1e-5)
+    assert rates.max() == pytest.approx(4e-3)
+    assert rates[0] == pytest.approx(4e-4)
+    assert rates[-1] == pytest.approx(2e-5)
     rising = progress[:-1] < WARM_UP - 1e-9
     assert (np.diff(rates)[rising] > 0).all()
     assert (np.diff(rates)[~rising] < 0).all()

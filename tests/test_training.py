@@ -218,7 +218,7 @@ def test_the_mean_of_the_weights_is_what_predicts(tmp_path):
     expected = {name: value.clone() for name, value in job.network.state_dict().items()}
     for step in range(5):
         trainer.train_step(job.make_batch(step))
-        decay = min(0.998, (2 + step) / (11 + step))
+        decay = trainer.job.recipe.decay(step + 1)
         for name, value in job.network.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
     weights, own = trainer.weights(), job.network.state_dict()

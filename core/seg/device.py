@@ -63,6 +63,36 @@ def describe_device(device: torch.device) -> str:
     return f"{device} ({torch.get_num_threads()} threads)"
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    from pathlib import Path
+
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:
+        return 4 << 30
+    row = next((line for line in text.splitlines() if line.startswith("MemAvailable")), "MemAvailable: 4194304 kB")
+    return int(row.split()[1]) * 1024
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what tensors free for the next ones, where it can be told so (glibc).
+
+    Otherwise every feature map comes as fresh pages from the system, which takes a tenth of a training's time.
+    """
+    import ctypes
+
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
+    set_option(mmap_threshold, 32 << 20)
+    set_option(trim_threshold, 512 << 20)
+
+
 def _cpu_flags() -> set[str]:
     """What the processor can do, by Linux's names; nothing elsewhere."""
     from pathlib import Path

@@ -10,6 +10,7 @@ Nothing in a model is ever executed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
 from seg.convert import dump_json, from_data
 from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes, whole_folder
-from seg.kinds import Ensembler
-from seg.models import ComponentUse, Configuration, Plan, Spacing3
+from seg.kinds import Architecture, Ensembler
+from seg.models import ComponentUse, Configuration, Plan, Spacing3, Topology
 from seg.preprocessing import Prepared, prepare
 from seg.registry import Registry, discover
 from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities
@@ -112,7 +114,7 @@ class Model:
             spacing: mm of the array's spatial axes, in their order; not with a SimpleITK image.
 
         Returns:
-            A SimpleITK image on the same grid, or an array uint8/uint16 of the image's spatial shape.
+            A SimpleITK image on the same grid, or an array uint8/uint16/uint32 of the image's spatial shape.
 
         Raises:
             SegError: the number of channels or of axes does not fit (exit 3), no spacing was given (exit 2).
@@ -138,10 +140,8 @@ class Model:
         On request also the probabilities float32 (K, Z, Y, X).
         """
         plan, chosen = self.description.plan, self.description.chosen
-        channels = len(plan.description.channel_names)
-        if array.shape[0] != channels:
-            record = Record(code="SEG-D15", found=f"{array.shape[0]} channels", expected=f"{channels}", case=case)
-            raise SegError(record)
+        for name in chosen:
+            refuse_unsuitable(array.shape, spacing, plan, self.description.configurations[name], self.device)
         if len(chosen) == 1 and not probabilities:
             return self._labels(chosen[0], array, spacing, case), None
         combined = self.ensembler.combine_configurations(self._probabilities(array, spacing, case))
@@ -158,7 +158,8 @@ class Model:
         """Ids as the values that the data set's own files use for them."""
         declared = self.description.plan.description.labels
         values = np.array([declared.file_value(index) for index in range(max(declared.ids) + 1)])
-        return np.asarray(values.astype(np.uint8 if values.max() < 256 else np.uint16)[labels])
+        kind = np.uint8 if values.max() < 1 << 8 else np.uint16 if values.max() < 1 << 16 else np.uint32
+        return np.asarray(values.astype(kind)[labels])
 
     def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
         prepared, logits = self._predicted(name, array, spacing, case)
@@ -227,14 +228,22 @@ def load(
     for member in description.members:
         if member.configuration in description.chosen:
             topology = description.configurations[member.configuration].topology
-            weights = load_tensors(content[member.weights])
-            network = fitted(architecture.build(topology), weights, folder / member.weights)
+            network = _network(architecture, topology, content[member.weights], folder / member.weights)
             networks.setdefault(member.configuration, []).append(ready(network, where))
     chosen = options or PredictOptions()
     if chosen.autocast == "auto":
         chosen = attrs.evolve(chosen, autocast=description.autocast)
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
                  ensembler=ensembler, networks=networks)
+
+
+def _network(architecture: Architecture, topology: Topology, data: bytes, file: Path) -> nn.Module:
+    try:
+        network, weights = architecture.build(topology), load_tensors(data)
+    except Exception as error:
+        raise SegError(Record(code="SEG-M02", found=f"no network can be made of it: {type(error).__name__}: {error}",
+                              file=str(file)), Exit.UNSAFE) from error
+    return fitted(network, weights, file)
 
 
 def fitted(network: nn.Module, weights: dict[str, Tensor], file: Path) -> nn.Module:
@@ -268,11 +277,21 @@ def build_component(registry: Registry, use: ComponentUse) -> Any:
     names = {use.name, f"{use.distribution}:{use.name}"}
     found = [item for item in registry.of_kind(use.kind)
              if item.name in names and item.plugin.distribution == use.distribution]
+    advice = f"pip install {use.distribution}=={use.version}"
+    what = f"the {use.kind} {use.name!r} of {use.distribution} {use.version}"
     if not found:
-        advice = f"pip install {use.distribution}=={use.version}"
-        what = f"the {use.kind} {use.name!r} of {use.distribution} {use.version}"
-        raise SegError(Record(code="SEG-P04", found=f"{what} is not installed here", advice=advice), Exit.PLUGIN)
-    component, _ = registry.build(use.kind, found[0].qualified, dict(use.options))
+        broken = "".join(f": {plugin.reason}" for plugin in registry.plugins
+                         if plugin.distribution == use.distribution and plugin.status == "broken")
+        raise SegError(Record(code="SEG-P04", found=f"{what} is {'broken' if broken else 'not installed'} here{broken}",
+                              advice=advice), Exit.PLUGIN)
+    try:
+        component, _ = registry.build(use.kind, found[0].qualified, dict(use.options))
+    except SegError as error:
+        here = found[0].plugin.version
+        if here == use.version:
+            raise
+        record = Record(code="SEG-P04", found=f"{what} is needed, {here} is installed here", advice=advice)
+        raise SegError([record, *error.records], Exit.PLUGIN) from error
     return component
 
 
@@ -287,8 +306,8 @@ def _verified(folder: Path) -> dict[str, bytes]:
         digest, _, name = line.partition("  ")
         file = folder / name
         inside = file.resolve().is_relative_to(folder.resolve())
-        data = file.read_bytes() if inside and file.is_file() else b""
-        if digest_bytes(data) != digest:
+        data = file.read_bytes() if inside and file.is_file() else None
+        if data is None or digest_bytes(data) != digest:
             raise SegError(Record(code="SEG-M01", found="content that differs from its digest, or is not there",
                                   expected=f"SHA-256 {digest[:16]}…", file=str(file),
                                   advice="Copy the model again from where it came."), Exit.UNSAFE)
@@ -308,10 +327,13 @@ def _description(content: dict[str, bytes], folder: Path) -> ModelDescription:
         raise SegError(Record(code="SEG-M05", found=f"model format {schema}", expected=f"{FORMAT}", file=str(folder),
                               advice="Upgrade segplug to read newer models."), Exit.UNSAFE)
     description = from_data(data, ModelDescription, file=str(folder / "model.json"), exit_code=Exit.UNSAFE)
+    trained = {member.configuration for member in description.members}
+    known = set(description.configurations) & trained
     missing = [member.weights for member in description.members if member.weights not in content]
-    if missing:
-        raise SegError(Record(code="SEG-M01", found=f"weights that the manifest lacks: {missing}", file=str(folder)),
-                       Exit.UNSAFE)
+    missing += sorted((trained | set(description.chosen)) - known)
+    if missing or not description.chosen:
+        raise SegError(Record(code="SEG-M01", found=f"model.json names what the model lacks: {', '.join(missing)}",
+                              file=str(folder)), Exit.UNSAFE)
     return description
 
 
@@ -328,5 +350,7 @@ def _as_volume(
         raise SegError(Record(code="SEG-D15", found=f"{array.shape[0]} channels", expected=f"{channels}"))
     if axes == 2:
         array = array[:, None]
+    if not all(math.isfinite(value) and value > 0 for value in spacing):
+        raise usage_error(f"a spacing of {tuple(spacing)}", expected="mm, more than 0")
     full = (999.0, *spacing) if axes == 2 else tuple(spacing)
     return np.ascontiguousarray(array, dtype=np.float32), (float(full[0]), float(full[1]), float(full[2]))

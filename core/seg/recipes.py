@@ -52,8 +52,11 @@ class Recipe:
         return self.peak_rate * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * fall)))
 
     def decay(self, step: int) -> float:
-        """How much of the running mean of the weights stays at step `step`; short at first, so that it can follow."""
-        return min(0.998, (1 + step) / (10 + step))
+        """How much of the running mean of the weights stays at step `step`.
+
+        It looks back over a twentieth of the steps so far, 500 at most, and so forgets when the network knew little.
+        """
+        return min(0.998, 1 - 1 / (1 + step / 20))
 
 
 def choose_recipe(options: TrainOptions, *, budgeted: bool) -> Recipe:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seg.budget import Reduced, fit_budget, measure
 from seg.convert import load_json, read_json, to_data, write_json
-from seg.device import choose_device
+from seg.device import choose_device, free_memory, keep_freed_memory
 from seg.errors import Exit, Record, SegError
 from seg.files import digest_file, digest_json, write_bytes
 from seg.kinds import Architecture
@@ -97,6 +97,8 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
     device = choose_device(fold.settings.device)
     fold.path.mkdir(parents=True, exist_ok=True)
     write_json(fold.path / "source.json", {"source": source})
+    if device.type == "cpu":
+        keep_freed_memory()
     with ExitStack() as files:
         data = _data(fold, device, files)
         started = time.monotonic()
@@ -133,18 +135,6 @@ def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
               if keep and device.type == "cuda" else case.arrays for case in cases]
     return Data(cases=arrays, index=[case.index for case in cases], sampler=fold.components.sampler,
                 augmenter=fold.components.augmenter)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-    except OSError:
-        return 4 << 30
-    row = next((line for line in text.splitlines() if line.startswith("MemAvailable")), "MemAvailable: 4194304 kB")
-    return int(row.split()[1]) * 1024
 
 
 def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:

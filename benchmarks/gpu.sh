@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# On a machine with a CUDA device: a training to a real Dice, its prediction, and peak memory of both.
+#     benchmarks/gpu.sh DATA [OUT]       (DATA: the hippocampus of the Decathlon, for the figures of docs/benchmarks.md)
+set -euo pipefail
+data=$1 out=${2:-runs/gpu}
+mkdir -p "$(dirname "$out")"
+python -c 'import torch; assert torch.cuda.is_available(), "no CUDA device"; print(torch.cuda.get_device_name(), torch.__version__)'
+nvidia-smi --query-gpu=memory.used --format=csv,noheader -lms 500 > "$out.memory" 2>/dev/null & watch=$!
+trap 'kill $watch' EXIT
+
+for arch in unet unetpp; do
+  /usr/bin/time -f "$arch: %e s, %M kB" seg run "$data" -o "$out-$arch" --arch "$arch" --fold 0 --budget 10m --device cuda
+done
+sort -n "$out.memory" | tail -n 1
