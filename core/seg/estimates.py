@@ -15,6 +15,7 @@ from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 
 BYTES_IMAGE, BYTES_LABEL, BYTES_WEIGHT = 4, 2, 4
+PROGRAM_BYTES = 400_000_000  # Python, torch and SimpleITK before any work
 WEIGHT_COPIES = 5  # weights, gradient, two moments, running mean
 
 
@@ -63,7 +64,7 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
         trainings=len(chosen) * len(settings.folds),
         train_s=settings.budget_s or None,
         disk_bytes=disk,
-        memory_bytes=step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
+        memory_bytes=PROGRAM_BYTES + step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
         device=describe_device(choose_device(settings.device)),
         folder=str(folder.path),
     )
