@@ -96,3 +96,9 @@ def test_the_same_seed_gives_the_same_positions() -> None:
     )
     assert first == second
     assert {one.case for one in first} == {0, 1}
+
+
+def test_a_batch_of_one_is_forced_a_third_of_the_time() -> None:
+    index, rng = [case((9, 9, 9), {0: [(1, 2, 3)]})], np.random.default_rng(0)
+    found = [NnUNetSampler().positions(index, configuration((4, 4, 4), 1), (0, 0, 0), rng)[0] for _ in range(600)]
+    assert 0.27 < sum(one.forced_class is not None for one in found) / 600 < 0.39

@@ -32,9 +32,12 @@ class NnUNetSampler:
     ) -> list[Position]:
         """`configuration.batch` positions, cases uniformly with replacement.
 
-        Entry j of the batch is forced from j = round(batch · (1 - foreground)) on, so half of a batch of two.
+        Entry j of the batch is forced from j = round(batch · (1 - foreground)) on, so half of a batch of two. A batch
+        of one, which nnU-Net does not have, is forced with the probability `foreground`.
         """
         random_entries = round(configuration.batch * (1 - self.foreground))
+        if configuration.batch == 1:
+            random_entries = int(rng.random() >= self.foreground)
         return [
             _position(index, configuration.patch3, margin, entry >= random_entries, rng)
             for entry in range(configuration.batch)
