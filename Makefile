@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ruff mypy pytest hypothesis pytest-timeout
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ruff mypy pytest hypothesis pytest-timeout pytest-xdist
 	touch $@
 
 demo: $(VENV)/.installed
@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2    # two processes of one thread each are faster than one of two
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache
