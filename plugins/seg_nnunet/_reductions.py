@@ -10,7 +10,6 @@ from attrs import evolve
 from seg import Configuration
 
 BATCH = {2: 12, 3: 2}  # nnU-Net's reference batches; a step on more patches is not worth its time when steps are few
-ONE = {2: 1, 3: 1}
 PATCH_VOXELS = {2: 256**2, 3: 64**3}  # a patch of more is halved before the network becomes too narrow
 NARROW, NARROWEST = 16, 8  # features of the first stage
 FEWEST_STAGES = 3
@@ -22,23 +21,21 @@ def reductions(configuration: Configuration) -> Iterator[tuple[Configuration, st
     """`configuration` made cheaper and cheaper.
 
     First the batch, then the features down to a width that still learns well, then the patch, one stage less each time
-    it is halved, then the features again, at last the batch down to one sample.
+    it is halved, then the features again. A batch of one would save nothing:
+    on a CPU its step takes longer than that of two.
     """
-    for step in (_batch(BATCH), _features(NARROW), _patch, _features(NARROWEST), _batch(ONE)):
+    for step in (_batch, _features(NARROW), _patch, _features(NARROWEST)):
         while cheaper := step(configuration):
             configuration, _ = cheaper
             yield cheaper
 
 
-def _batch(most: dict[int, int]) -> Step:
-    def step(configuration: Configuration) -> tuple[Configuration, str] | None:
-        batch = most[configuration.dims]
-        if configuration.batch <= batch:
-            return None
-        reason = f"Batch {batch} instead of {configuration.batch}, so that more steps fit the time budget."
-        return _changed(configuration, "batch", reason, batch=batch)
-
-    return step
+def _batch(configuration: Configuration) -> tuple[Configuration, str] | None:
+    batch = BATCH[configuration.dims]
+    if configuration.batch <= batch:
+        return None
+    reason = f"Batch {batch} instead of {configuration.batch}, so that more steps fit the time budget."
+    return _changed(configuration, "batch", reason, batch=batch)
 
 
 def _features(narrowest: int) -> Step:
