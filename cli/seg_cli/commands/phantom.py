@@ -18,9 +18,8 @@ def phantom(
     shape: Annotated[str | None, typer.Option("--shape", help="Voxels of every case: z,y,x.")] = None,
 ) -> None:
     """Write a generated data set: nested structures, oblique and anisotropic grids, two scanners, noise."""
-    from seg.phantom import write_phantom
-
     from seg.errors import usage_error
+    from seg.phantom import write_phantom
 
     size = tuple(int(part) for part in shape.split(",") if part.strip().isdigit()) if shape else None
     if size is not None and len(size) != dims:
