@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2    # two processes of one thread each are faster than one of two
+	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2    # two processes of one thread are faster than one of two
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache
