@@ -90,6 +90,7 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
         Interrupted: a signal stopped it, its state is saved.
     """
     progress = progress or Silent()
+    _require_all_cases(fold)
     source = fold.source()
     if _is_done(fold, source):
         progress.say(f"{fold.configuration} fold {fold.fold}: trained already")
@@ -109,6 +110,16 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
     return True
 
 
+def _require_all_cases(fold: Fold) -> None:
+    """Nothing is begun on a part of the cases: the training would be bound to it."""
+    store = Store(fold.folder.cases(fold.configuration))
+    absent = sorted({case.id for case in fold.folder.dataset().cases} - set(store.cases))
+    if absent:
+        names = ", ".join(absent[:5])
+        raise SegError(Record(code="SEG-D31", found=f"{len(absent)} cases are not preprocessed: {names}",
+                              file=str(store.folder), advice="Run `seg run` or `seg preprocess` again."))
+
+
 def _is_done(fold: Fold, source: str) -> bool:
     begun, done = fold.path / "source.json", fold.path / "done.json"
     if begun.exists() and load_json(begun).get("source") != source:
@@ -123,11 +134,6 @@ def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
     """The training cases: in the device's memory or the machine's where they fit, else on disk."""
     store = Store(fold.folder.cases(fold.configuration))
     training, _ = members(fold.folder.splits(), fold.fold, store.cases)
-    absent = sorted(set(training) - set(store.cases))
-    if absent:
-        names = ", ".join(absent[:5])
-        raise SegError(Record(code="SEG-D31", found=f"{len(absent)} cases are not preprocessed: {names}",
-                              file=str(store.folder), advice="Run `seg run` or `seg preprocess` again."))
     size = sum(store.path(case).stat().st_size for case in training)
     keep = size < MEMORY_SHARE * free_memory(device)
     cases = [store.load(case) if keep else files.enter_context(store.open(case)) for case in training]

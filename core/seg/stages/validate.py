@@ -42,8 +42,9 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     progress = progress or Silent()
     folder = fold.folder.validation(fold.configuration, fold.fold)
     cases = validation_cases(fold)
+    store = Store(fold.folder.cases(fold.configuration)).manifest
     source = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
-                          to_data(fold.settings.metrics)])
+                          to_data(fold.settings.metrics), to_data(store)])
     ledger = _read_ledger(folder / LEDGER, source, folder)
     waiting = [case for case in cases if case.id not in ledger]
     progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
