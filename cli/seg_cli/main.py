@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -35,9 +36,18 @@ app.command("list-plugins")(plugins.list_plugins)
 app.command("show")(plugins.show)
 
 
+class _Terminated(BaseException):
+    """SIGTERM came: all that is open is closed on the way out."""
+
+
 def main() -> None:
     """The entry point of the command `seg`."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(execute(sys.argv[1:]))
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -50,9 +60,9 @@ def execute(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         print_records(error.records)
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
         warn("stopped; what was finished is kept, the same command goes on")
-        return 130
+        return 143 if isinstance(error, _Terminated) else 130
     except BrokenPipeError:
         return int(Exit.DONE)
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever comes here is our bug
