@@ -53,6 +53,7 @@ CODES = {
     "SEG-D30": "a file of the case store is damaged",
     "SEG-D31": "a case is not in the case store",
     "SEG-D32": "the case store lacks cases, or holds stale ones",
+    "SEG-D33": "the previous stage of a cascade has not predicted every case",
     "SEG-D40": "two folders cannot be compared: no files, or a prediction without a truth (warning: the reverse)",
     "SEG-D60": "the images are too small for an encoder-decoder",
     "SEG-M01": "a file of a model is not what the manifest says",

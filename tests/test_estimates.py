@@ -33,7 +33,8 @@ class Planner:
 
 
 def of(settings=SETTINGS, plan=PLAN):
-    folder = SimpleNamespace(plan=lambda: plan, fingerprint=lambda: FINGERPRINT, path="runs/d")
+    folder = SimpleNamespace(plan=lambda: plan, fingerprint=lambda: FINGERPRINT, path="runs/d",
+                             splits=lambda: [{}] * 5)
     return estimate(folder, settings, SimpleNamespace(planner=Planner(), architecture=UNet()))
 
 

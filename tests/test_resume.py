@@ -43,6 +43,14 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_report():
+    """Drawing it is the longest part of so short a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seg.stages.report.write_report", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def straight(data, tmp_path_factory):
     """The weights of a run that nothing stopped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 
 from seg import Augmenter, CaseArrays, Configuration, Position, Topology
 from seg_basic.plain import NoAugmenter
@@ -38,3 +39,13 @@ def test_the_patch_is_what_lies_at_the_position(patch: tuple[int, ...]) -> None:
     assert torch.equal(batch.label[0].view(z, y, x), label[1:1 + z, 2:2 + y, 3:3 + x].long())
     assert torch.count_nonzero(batch.image[1]) == 2  # one voxel of each channel, the rest is outside
     assert batch.label[1].min() == 0
+
+
+def test_a_previous_stage_comes_as_further_channels() -> None:
+    previous = torch.tensor([[[0, 1, 2, 1]]], dtype=torch.int16)
+    case = CaseArrays(image=torch.zeros(2, 1, 1, 4), label=previous * 0, previous=previous)
+    plan = configuration((1, 1, 4), 1)
+    plan = evolve(plan, previous_stage="first", topology=evolve(plan.topology, in_channels=4))
+    batch = NoAugmenter().batch([case], [Position(case=0, start=(0, 0, 1))], plan, np.random.default_rng(0),
+                                torch.device("cpu"))
+    assert batch.image[0, 2:].view(2, 4).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]

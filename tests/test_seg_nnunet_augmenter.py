@@ -184,4 +184,38 @@ def test_a_draw_knows_its_samples() -> None:
     drawn = NnUNetAugmenter().draw(5, 2, configuration((12, 10)), np.random.default_rng(0))
     one = drawn.sample(3)
     for field in fields(Draw):
-        np.testing.assert_array_equal(getattr(one, field.name)[0], getattr(drawn, field.name)[3])
+        if field.name != "disturbance":  # of cascades alone
+            np.testing.assert_array_equal(getattr(one, field.name)[0], getattr(drawn, field.name)[3])
+
+
+def cascade(patch: tuple[int, ...]) -> Configuration:
+    """A second stage: two channels of the image, and one for each of three labels."""
+    plan = configuration(patch, batch=3)
+    return evolve(plan, previous_stage="first", topology=evolve(plan.topology, in_channels=5))
+
+
+@pytest.mark.parametrize("patch", PATCHES[:2])
+def test_a_previous_stage_goes_where_the_label_goes(case: CaseArrays, patch: tuple[int, ...]) -> None:
+    """A perfect first stage, not disturbed, is the label map itself after any turn and mirroring."""
+    plan, told = cascade(patch), evolve(case, previous=case.label.clamp(min=0))
+    sure = {"p_previous_operation": 0.0, "p_previous_removal": 0.0}
+    batch = make(told, plan, p_rotation=1.0, p_scaling=1.0, **sure)
+    assert batch.image.shape == (3, 5, *patch)
+    for label in (1, 2, 3):
+        differ = (batch.image[:, 1 + label] > 0) != (batch.label == label)
+        assert differ.float().mean() < 0.01  # outside of the image the label is -1, which may win over a label
+    plain = make(told, plan, p_rotation=0.0, p_scaling=0.0, **sure)
+    assert torch.equal(plain.image[:, 2:].argmax(1) + 1, plain.label.where(plain.label > 0, 1))
+
+
+@pytest.mark.parametrize("patch", PATCHES[:2])
+def test_a_disturbed_batch_is_its_samples(case: CaseArrays, patch: tuple[int, ...]) -> None:
+    plan, told = cascade(patch), evolve(case, previous=case.label.clamp(min=0))
+    augmenter = NnUNetAugmenter(p_previous_operation=1.0, p_previous_removal=1.0, p_rotation=0.5)
+    drawn = augmenter.draw(3, 2, plan, np.random.default_rng(1))
+    places = positions(plan)
+    batch = apply(drawn, [told], places, plan, CPU)
+    for entry, place in enumerate(places):
+        one = apply(drawn.sample(entry), [told], [place], plan, CPU)
+        assert torch.equal(one.image[0, 2:], batch.image[entry, 2:])
+        assert torch.equal(one.label[0], batch.label[entry])

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         name_records,
     )
     from seg.model import Model, load
-    from seg.patches import cut_patch
+    from seg.patches import cut_patch, cut_previous, previous_channels
     from seg.stages.run import run
     from seg.topology import doubling_features, halving_weights, stage_voxels
 
@@ -75,6 +75,7 @@ _LAZY = {
     "case_name": "seg.inputs",
     "channels_last": "seg.blocks",
     "cut_patch": "seg.patches",
+    "cut_previous": "seg.patches",
     "doubling_features": "seg.topology",
     "encoder_stage": "seg.blocks",
     "geometry_of": "seg.images",
@@ -90,6 +91,7 @@ _LAZY = {
     "nonzero_mask": "seg.cropping",
     "orientation": "seg.images",
     "output_head": "seg.blocks",
+    "previous_channels": "seg.patches",
     "read_image": "seg.images",
     "read_label": "seg.images",
     "run": "seg.stages.run",
@@ -103,11 +105,11 @@ __all__ = [
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
     "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
     "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology",
-    "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
+    "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous",
     "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl",
     "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "missing_record", "name_records",
-    "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head", "read_image", "read_label", "run",
-    "running_mean", "stage_voxels", "usage_error", "write_label",
+    "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head", "previous_channels", "read_image",
+    "read_label", "run", "running_mean", "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 

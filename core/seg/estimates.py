@@ -8,13 +8,15 @@ from pathlib import Path
 
 from attrs import frozen
 
+from seg.cascades import trainings
 from seg.device import choose_device, describe_device
 from seg.errors import Exit, Record, SegError
 from seg.models import Configuration, Fingerprint, Plan
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
+from seg.stages.preprocess import store_name
 
-BYTES_IMAGE, BYTES_LABEL, BYTES_WEIGHT = 4, 2, 4
+BYTES_IMAGE, BYTES_LABEL, BYTES_LOGIT, BYTES_WEIGHT = 4, 2, 2, 4
 PROGRAM_BYTES = 400_000_000  # Python, torch and SimpleITK before any work
 WEIGHT_COPIES = 5  # weights, gradient, two moments, running mean
 
@@ -52,16 +54,20 @@ class Estimate:
 def estimate(folder: RunFolder, settings: Settings, components: Components) -> Estimate:
     """What the chosen configurations and folds will take."""
     plan, fingerprint = folder.plan(), folder.fingerprint()
-    chosen = [plan.configurations[name] for name in settings.configurations]
-    sizes = [_case_bytes(fingerprint, plan, configuration) for configuration in chosen]
+    folds = trainings(settings.configurations, settings.folds, plan.configurations, len(folder.splits()))
+    count = sum(map(len, folds.values()))
+    chosen = [plan.configurations[name] for name in folds]
+    stores = {store_name(plan, name): plan.configurations[name] for name in folds}
+    sizes = [_case_bytes(fingerprint, plan, configuration) for configuration in stores.values()]
+    kept = sum(_logit_bytes(plan, size) for size in sizes) if len(folds) > 1 else 0
     length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
     step = max(_step_bytes(components, plan, item, reduced=bool(settings.budget_s)) for item in chosen)
-    disk = sum(sum(size) for size in sizes) + WEIGHT_COPIES * 2 * weights * len(chosen) * len(settings.folds)
+    disk = sum(sum(size) for size in sizes) + kept + WEIGHT_COPIES * 2 * weights * count
     return Estimate(
         length=length,
-        trainings=len(chosen) * len(settings.folds),
+        trainings=count,
         train_s=settings.budget_s or None,
         disk_bytes=disk,
         memory_bytes=PROGRAM_BYTES + step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
@@ -98,6 +104,12 @@ def _case_bytes(fingerprint: Fingerprint, plan: Plan, configuration: Configurati
         channels = len(plan.description.channel_names)
         sizes.append(math.prod(new) * (BYTES_IMAGE * channels + BYTES_LABEL))
     return sizes
+
+
+def _logit_bytes(plan: Plan, sizes: list[int]) -> int:
+    """Bytes of the logits that validation keeps where configurations may be combined, from those of the cases."""
+    voxel = BYTES_IMAGE * len(plan.description.channel_names) + BYTES_LABEL
+    return sum(sizes) // voxel * BYTES_LOGIT * plan.description.labels.outputs
 
 
 def _weight_bytes(configuration: Configuration) -> int:

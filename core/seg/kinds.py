@@ -153,16 +153,22 @@ class Sampler(Protocol):
 class CaseArrays:
     """One preprocessed case as it lies in memory (tensors), or on disk (HDF5 datasets with the same slicing).
 
-    `image` is float32 (C, Z, Y, X), `label` int16 (Z, Y, X) with -1 outside the non-zero region.
+    `image` is float32 (C, Z, Y, X), `label` int16 (Z, Y, X) with -1 outside the non-zero region. `previous` is what the
+    previous stage of a cascade predicted, ids int16 (Z, Y, X) on the same grid; None where there is no such stage.
     """
 
     image: Any
     label: Any
+    previous: Any = None
 
 
 @frozen(kw_only=True, eq=False)
 class Batch:
-    """What the network is trained on: image float32 (B, C, *patch), label int64 (B, *patch), no negative labels."""
+    """What the network is trained on: image float32 (B, C, *patch), label int64 (B, *patch), no negative labels.
+
+    In the second stage of a cascade the image's last channels are the previous stage's prediction, one for each label
+    (see `seg.previous_channels`).
+    """
 
     image: torch.Tensor
     label: torch.Tensor

@@ -26,15 +26,22 @@ from torch import Tensor, nn
 
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
+from seg.cascades import with_previous_stages
 from seg.convert import dump_json, from_data
 from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes, whole_folder
 from seg.kinds import Architecture, Ensembler
 from seg.models import ComponentUse, Configuration, Plan, Spacing3, Topology
+from seg.patches import with_previous
 from seg.preprocessing import Prepared, prepare
 from seg.registry import Registry, discover
-from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities
+from seg.restoring import (
+    labels_for_next_stage,
+    labels_from_probabilities,
+    restore_labels,
+    restore_probabilities,
+)
 from seg.settings import PredictOptions
 from seg.sliding_window import Window, sliding_window
 
@@ -76,6 +83,15 @@ class ModelDescription:
     validation: dict[str, dict[str, float | None]] = field(factory=dict)  # configuration → metric → mean
     autocast: str = "auto"
     made_by: str = ""
+
+    @property
+    def needed(self) -> list[str]:
+        """The configurations that prediction runs: the chosen ones, and the stages before them.
+
+        Raises:
+            KeyError: one of them is not in the model.
+        """
+        return with_previous_stages(self.chosen, self.configurations)
 
 
 def write_model(folder: Path, description: ModelDescription, weights: dict[str, dict[str, Tensor]]) -> None:
@@ -140,7 +156,7 @@ class Model:
         On request also the probabilities float32 (K, Z, Y, X).
         """
         plan, chosen = self.description.plan, self.description.chosen
-        for name in chosen:
+        for name in self.description.needed:
             refuse_unsuitable(array.shape, spacing, plan, self.description.configurations[name], self.device)
         if len(chosen) == 1 and not probabilities:
             return self._labels(chosen[0], array, spacing, case), None
@@ -177,9 +193,14 @@ class Model:
     def _predicted(
         self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str
     ) -> tuple[Prepared, Tensor]:
-        configuration = self.description.configurations[name]
-        prepared = prepare(array, spacing, self.description.plan, configuration, case=case)
-        logits = self.logits(name, torch.as_tensor(prepared.image).to(self.device))
+        plan, configurations = self.description.plan, self.description.configurations
+        prepared = prepare(array, spacing, plan, configurations[name], case=case)
+        image = torch.as_tensor(prepared.image).to(self.device)
+        if stage := configurations[name].previous_stage:
+            before, given = self._predicted(stage, array, spacing, case)
+            labels = labels_for_next_stage(given, before.properties, plan, configurations[stage], configurations[name])
+            image = with_previous(image, labels, configurations[name].topology.in_channels)
+        logits = self.logits(name, image)
         if not bool(torch.isfinite(logits).all()):
             raise SegError(Record(code="SEG-M04", found="the network gave values that are no numbers", case=case,
                                   advice="Look at the intensities of this image."))
@@ -226,7 +247,7 @@ def load(
     where = choose_device(device)
     networks: dict[str, list[nn.Module]] = {}
     for member in description.members:
-        if member.configuration in description.chosen:
+        if member.configuration in description.needed:
             topology = description.configurations[member.configuration].topology
             network = _network(architecture, topology, content[member.weights], folder / member.weights)
             networks.setdefault(member.configuration, []).append(ready(network, where))
@@ -330,7 +351,8 @@ def _description(content: dict[str, bytes], folder: Path) -> ModelDescription:
     trained = {member.configuration for member in description.members}
     known = set(description.configurations) & trained
     missing = [member.weights for member in description.members if member.weights not in content]
-    missing += sorted((trained | set(description.chosen)) - known)
+    stages = {stage for name in known if (stage := description.configurations[name].previous_stage)}
+    missing += sorted((trained | set(description.chosen) | stages) - known)
     if missing or not description.chosen:
         raise SegError(Record(code="SEG-M01", found=f"model.json names what the model lacks: {', '.join(missing)}",
                               file=str(folder)), Exit.UNSAFE)

@@ -26,31 +26,65 @@ def cut_patch(case: CaseArrays, start: Sequence[int], size: Sequence[int]) -> tu
     Raises:
         SegError: the file is damaged.
     """
-    channels, shape = case.image.shape[0], case.image.shape[1:]
-    device = case.image.device if isinstance(case.image, Tensor) else None
-    image = torch.zeros((channels, *size), device=device)
-    label = torch.full(tuple(size), -1, dtype=torch.int16, device=device)
-    low = [max(0, first) for first in start]
-    high = [min(end, first + length) for end, first, length in zip(shape, start, size, strict=True)]
-    if all(bottom < top for bottom, top in zip(low, high, strict=True)):
-        source = tuple(slice(bottom, top) for bottom, top in zip(low, high, strict=True))
-        target = tuple(slice(bottom - first, top - first)
-                       for bottom, top, first in zip(low, high, start, strict=True))
-        image[:, *target] = _read(case.image, (slice(None), *source))
-        label[target] = _read(case.label, source)
-    return image, label
+    return _cut(case.image, start, size, 0.0), _cut(case.label, start, size, -1)
 
 
-def _read(array: Any, where: tuple[slice, ...]) -> Tensor:
-    if isinstance(array, Tensor):
-        return array[where]
-    try:
-        return torch.from_numpy(array[where])
-    except OSError as error:
-        raise damaged(array.file.filename, error) from error
+def cut_previous(case: CaseArrays, start: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The same box of what the previous stage of a cascade predicted: int16 (*size), 0 outside the case."""
+    return _cut(case.previous, start, size, 0)
+
+
+def previous_channels(previous: Tensor, count: int) -> Tensor:
+    """The prediction of a previous stage as further channels of the image, one for each foreground label (nnU-Net 2.8).
+
+    Args:
+        previous: ids (B, *patch); ids of labels run from 1 to `count`, anything else is no label.
+        count: how many labels there are.
+
+    Returns:
+        float32 (B, count, *patch) of zeros and ones, on the same device.
+    """
+    ids = torch.arange(1, count + 1, device=previous.device, dtype=previous.dtype)
+    return (previous.unsqueeze(1) == ids.view(1, -1, *[1] * (previous.dim() - 1))).float()
+
+
+def with_previous(image: Tensor, previous: Tensor | None, in_channels: int) -> Tensor:
+    """A prepared image (C, Z, Y, X) as the network takes it: with the previous stage's channels, if there is one.
+
+    `previous` are ids (Z, Y, X) on the same grid; the result has `in_channels` channels.
+    """
+    if previous is None:
+        return image
+    further = previous_channels(previous.unsqueeze(0), in_channels - image.shape[0])
+    return torch.cat([image, further[0].to(image.device)])
 
 
 def damaged(file: str, error: Exception) -> SegError:
     """What to say of a case file that cannot be read (exit 3)."""
     return SegError(Record(code="SEG-D30", found=f"damaged: {error}", expected="a whole file of the case store",
                            advice="Delete it and run `seg preprocess` again: only this case is redone.", file=file))
+
+
+def _cut(array: Any, start: Sequence[int], size: Sequence[int], outside: float) -> Tensor:
+    """The box of an array (…, Z, Y, X), `outside` where it has none."""
+    leading, shape = array.shape[:-3], array.shape[-3:]
+    device = array.device if isinstance(array, Tensor) else None
+    kind = torch.float32 if len(leading) else torch.int16
+    cut = torch.full((*leading, *size), outside, dtype=kind, device=device)
+    low = [max(0, first) for first in start]
+    high = [min(end, first + length) for end, first, length in zip(shape, start, size, strict=True)]
+    if all(bottom < top for bottom, top in zip(low, high, strict=True)):
+        source = tuple(slice(bottom, top) for bottom, top in zip(low, high, strict=True))
+        target: tuple[Any, ...] = tuple(slice(bottom - first, top - first)
+                                        for bottom, top, first in zip(low, high, start, strict=True))
+        cut[(..., *target)] = _read(array, (..., *source))
+    return cut
+
+
+def _read(array: Any, where: tuple[Any, ...]) -> Tensor:
+    if isinstance(array, Tensor):
+        return array[where]
+    try:
+        return torch.from_numpy(array[where])
+    except OSError as error:
+        raise damaged(array.file.filename, error) from error

@@ -67,6 +67,30 @@ def restore_probabilities(
     return full.permute(0, *(1 + axis for axis in plan.transpose_backward)).contiguous().numpy()
 
 
+def labels_for_next_stage(
+    logits: Tensor, properties: CaseProperties, plan: Plan, configuration: Configuration, following: Configuration
+) -> Tensor:
+    """What the stage `following` of a cascade is given of this stage's logits: labels on its preprocessed grid.
+
+    In training these are the logits of the fold that did not see the case, at prediction those of all folds; otherwise
+    both are made alike. (nnU-Net 2.8 resamples logits in training, but the final label map at prediction.)
+
+    Args:
+        logits: float (K, Z, Y, X) on the preprocessed grid of `configuration`.
+        properties: of the case.
+        plan: the model's.
+        configuration: of the logits.
+        following: the next stage's.
+
+    Returns:
+        Ids int16 (Z, Y, X) on the preprocessed grid of `following`, on the device of `logits`.
+    """
+    size, _, wanted = resampling_of(properties, plan, following)
+    maps = (resample(logits[index : index + 1].float(), size, configuration.spacing, wanted,
+                     configuration.order_logits)[0] for index in range(logits.shape[0]))
+    return _decide(maps, plan.description.labels, threshold=0.0).to(torch.int16)
+
+
 def labels_from_probabilities(probabilities: Tensor | NDArray[np.floating], labels: Labels) -> NDArray[np.integer]:
     """Ids (Z, Y, X) from probabilities (K, Z, Y, X), by the rules of `restore_labels`."""
     return _decide(torch.as_tensor(probabilities).unbind(0), labels, threshold=0.5).cpu().numpy()

@@ -132,12 +132,8 @@ class Store:
             SegError: the disk is full or cannot be written (exit 5).
         """
         z, y, x = prepared.image.shape[1:]
-        with whole_file(self.path(case)) as temporary, _Stream(temporary, "w+") as stream:
-            try:
-                with h5py.File(stream, "w", libver=("v110", "v110")) as file:
-                    _fill(file, prepared, locations, patch)
-            finally:
-                stream.raise_fault()
+        with whole_hdf5(self.path(case)) as file:
+            _fill(file, prepared, locations, patch)
         with self._lock:
             cases = {**self._manifest.cases, case: Entry(digest=digest, shape=(z, y, x))}
             self._save(evolve(self._manifest, cases=dict(sorted(cases.items()))))  # whichever was done first
@@ -184,6 +180,21 @@ class Store:
                               expected=f"one of its {len(self.cases)} cases", advice="Run `seg preprocess` again."))
 
 
+@contextmanager
+def whole_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file, which takes its name only when the block ends well.
+
+    Raises:
+        SegError: the disk is full or cannot be written (exit 5).
+    """
+    with whole_file(path) as temporary, _Stream(temporary, "w+") as stream:
+        try:
+            with h5py.File(stream, "w", libver=("v110", "v110")) as file:
+                yield file
+        finally:
+            stream.raise_fault()
+
+
 class _Stream(io.FileIO):
     """A file that takes every write and keeps the first fault for later: HDF5 crashes where a write fails."""
 
@@ -220,7 +231,7 @@ class _Stream(io.FileIO):
 def _fill(file: h5py.File, prepared: Prepared, locations: Mapping[int, NDArray[np.int32]], patch: Size3) -> None:
     image = prepared.image.numpy()
     label = np.zeros(image.shape[1:], np.int16) if prepared.label is None else prepared.label.numpy()
-    chunk = _chunk(image.shape[1:], patch)
+    chunk = chunk_size(image.shape[1:], patch)
     file.create_dataset("image", data=image, dtype=np.float32, chunks=(1, *chunk), fletcher32=True)
     file.create_dataset("label", data=label, dtype=np.int16, chunks=chunk, fletcher32=True)
     group = file.create_group("locations")
@@ -230,8 +241,8 @@ def _fill(file: h5py.File, prepared: Prepared, locations: Mapping[int, NDArray[n
     file.attrs["properties"] = dump_json(prepared.properties)
 
 
-def _chunk(shape: tuple[int, ...], patch: Size3) -> tuple[int, ...]:
-    """The patch, within the case, its longest side halved until it is small enough."""
+def chunk_size(shape: tuple[int, ...], patch: Size3) -> tuple[int, ...]:
+    """The chunks of a stored case (z, y, x): the patch, within the case, its longest side halved until small enough."""
     chunk = [min(pair) for pair in zip(shape, patch, strict=True)]
     while np.prod(chunk) > _CHUNK_VOXELS:
         longest = chunk.index(max(chunk))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seg import CaseArrays, Position, cut_patch
+from seg import CaseArrays, Position, cut_patch, cut_previous
 
 SLAB = 131072  # voxels that are interpolated at once on a processor
 SLACK = 1e-2  # voxels by which a box is wider than its samples, against rounding
@@ -28,36 +28,46 @@ def patches(
     patch: Sequence[int],
     matrix: NDArray[np.float64],
     device: torch.device,
-) -> tuple[Tensor, Tensor]:
+) -> list[Tensor]:
     """The patches at `positions`, transformed about their centres where `matrix` (B, D, D) is not the identity.
 
     Where D is less than three, the transform is within slices. Returns image float32 (B, C, *patch) and label int16
-    (B, *patch), -1 outside the case.
+    (B, *patch), -1 outside the case; then, where cases have one, the previous stage's labels in the same form, 0
+    outside.
     """
     patch3 = (1, *patch) if len(patch) == 2 else tuple(patch)
     channels = cases[positions[0].case].image.shape[0]
-    image = torch.empty((len(positions), channels, *patch3), device=device)
-    label = torch.empty((len(positions), *patch3), dtype=torch.int16, device=device)
+    maps = 1 if cases[positions[0].case].previous is None else 2
+    made = [torch.empty((len(positions), channels, *patch3), device=device),
+            *(torch.empty((len(positions), *patch3), dtype=torch.int16, device=device) for _ in range(maps))]
     moved = (matrix != np.eye(matrix.shape[-1])).any(axis=(1, 2))
     for entry in np.flatnonzero(~moved).tolist():
         where = positions[entry]
-        image[entry], label[entry] = cut_patch(cases[where.case], where.start, patch3)
+        for into, patch_of_one in zip(made, _cut(cases[where.case], where.start, patch3), strict=True):
+            into[entry] = patch_of_one
     for group in _groups(np.flatnonzero(moved), device):
         entries = [positions[entry] for entry in np.arange(len(positions))[group].tolist()]
         found = [(cases[where.case], where.start) for where in entries]
-        image[group], label[group] = _transformed(found, patch3, matrix[group], device)
-    return image.view(len(positions), channels, *patch), label.view(len(positions), *patch)
+        for into, patches_of_group in zip(made, _transformed(found, patch3, matrix[group], device), strict=True):
+            into[group] = patches_of_group
+    image, *labels = made
+    return [image.view(len(positions), channels, *patch), *(one.view(len(positions), *patch) for one in labels)]
 
 
-def mirror(image: Tensor, label: Tensor, flips: NDArray[np.bool_]) -> None:
-    """Flip image (B, C, *patch) and label (B, *patch) in place along the axes that `flips` (B, axes) names."""
+def mirror(arrays: Sequence[Tensor], flips: NDArray[np.bool_]) -> None:
+    """Flip arrays (B, …, *patch) in place along the axes that `flips` (B, axes) names."""
     for combination in np.unique(flips, axis=0):
         if combination.any():
             rows = np.flatnonzero((flips == combination).all(axis=1))
             axes = [int(axis) - flips.shape[1] for axis in np.flatnonzero(combination)]
-            for group in _groups(rows, image.device):
-                for array in (image, label):
+            for group in _groups(rows, arrays[0].device):
+                for array in arrays:
                     array[group] = array[group].flip(axes)
+
+
+def _cut(case: CaseArrays, start: Sequence[int], size: Sequence[int]) -> list[Tensor]:
+    """Image (C, *size), label (*size), and the previous stage's labels where there are any."""
+    return [*cut_patch(case, start, size), *([] if case.previous is None else [cut_previous(case, start, size)])]
 
 
 def _groups(rows: NDArray[np.int64], device: torch.device) -> list[list[int]] | list[slice]:
@@ -72,8 +82,8 @@ def _transformed(
     patch: Sequence[int],
     matrix: NDArray[np.float64],
     device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Image (n, C, Z, Y, X) and label (n, Z, Y, X) of transformed patches, each read from the box that it reaches.
+) -> list[Tensor]:
+    """Image (n, C, Z, Y, X) and label maps (n, Z, Y, X) of transformed patches, each read from the box that it reaches.
 
     `found` gives case and start of each patch. Images are interpolated linearly; a label is the one with the largest
     linearly interpolated share.
@@ -82,24 +92,24 @@ def _transformed(
     shapes = np.array([case.image.shape[1:] for case, _ in found])
     starts = np.array([start for _, start in found])
     low, size = _boxes(shapes, starts, patch, matrix)
-    cut = [cut_patch(case, first, size) for (case, _), first in zip(found, low.tolist(), strict=True)]
-    image = torch.stack([one for one, _ in cut], 4 - dims).to(device, non_blocking=True)  # (C, [Z], n, *box)
-    label = torch.stack([one for _, one in cut], 3 - dims).to(device, non_blocking=True)  # ([Z], n, *box)
+    cut = [_cut(case, first, size) for (case, _), first in zip(found, low.tolist(), strict=True)]
+    boxes = [torch.stack(one, one[0].dim() - dims).to(device, non_blocking=True)
+             for one in zip(*cut, strict=True)]  # (C, [Z], n, *box), ([Z], n, *box), …
     centre = (starts + (np.array(patch) - 1) / 2 - low)[:, 3 - dims :]
     inner, box = patch[3 - dims :], size[3 - dims :]
     voxels = len(found) * math.prod(box)
     strides = [math.prod(box[axis + 1 :]) for axis in range(dims)]
-    sampled = torch.empty((*image.shape[: 5 - dims], *inner), device=device)
-    voted = torch.empty((*label.shape[: 4 - dims], *inner), dtype=torch.int16, device=device)
+    made = [box.new_empty((*box.shape[:-dims], *inner)) for box in boxes]
     for first, slab in _slabs(inner, device):
         shift = np.zeros(dims)
         shift[0] = first + (slab[0] - inner[0]) / 2
         place, fraction = _places(matrix, centre + matrix @ shift, slab, box, device)
-        for source, target, value in ((image, sampled, _interpolated), (label, voted, _voted)):
+        for source, target in zip(boxes, made, strict=True):
+            value = _interpolated if source.is_floating_point() else _voted
             targets = target.view(-1, len(found), *inner).narrow(2, first, slab[0])
             for row, into in zip(source.view(-1, voxels), targets, strict=True):
                 into.copy_(value(row, place, fraction, strides).view(into.shape))
-    return sampled.movedim(4 - dims, 0), voted.movedim(3 - dims, 0)
+    return [one.movedim(one.dim() - dims - 1, 0) for one in made]
 
 
 def _slabs(patch: Sequence[int], device: torch.device) -> Iterator[tuple[int, tuple[int, ...]]]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from seg_nnunet._previous import Disturbance
+
 Size3 = tuple[int, int, int]
 
 ANISOTROPY_DUMMY_2D = 3  # a patch this much longer than its first axis is rotated within slices only
@@ -51,10 +53,13 @@ class Draw:
     gamma_inverted: NDArray[np.float64]  # (B, C)
     gamma: NDArray[np.float64]  # (B, C)
     mirror: NDArray[np.bool_]  # (B, axes)
+    disturbance: Disturbance | None = None  # of the previous stage's prediction, where there is one
 
     def sample(self, index: int) -> Draw:
         """The parameters of one entry of the batch, as a batch of one."""
-        return Draw(**{one.name: getattr(self, one.name)[index : index + 1] for one in fields(Draw)})
+        arrays = [one.name for one in fields(Draw) if one.name != "disturbance"]
+        rows = {name: getattr(self, name)[index : index + 1] for name in arrays}
+        return Draw(**rows, disturbance=self.disturbance and self.disturbance.sample(index))
 
 
 @frozen(kw_only=True)
@@ -73,6 +78,10 @@ class NnUNetAugmenter:
                                      ge=0.0, le=1.0)
     p_gamma_inverted: float = option(0.1, "probability of gamma on the negative image, of a sample", ge=0.0, le=1.0)
     p_gamma: float = option(0.3, "probability of gamma, of a sample", ge=0.0, le=1.0)
+    p_previous_operation: float = option(0.4, "probability that masks of a previous stage grow or shrink, of a sample",
+                                         ge=0.0, le=1.0)
+    p_previous_removal: float = option(0.2, "probability that masks of a previous stage lose a component, of a sample",
+                                       ge=0.0, le=1.0)
     mirror: bool = option(default=True, help="mirror along the configuration's axes, each half of the time")
 
     def __attrs_post_init__(self) -> None:
@@ -108,6 +117,7 @@ class NnUNetAugmenter:
         blurred = _gate(rng, self.p_blur, one) & _gate(rng, 0.5, each)
         coarse = _gate(rng, self.p_low_resolution, one) & _gate(rng, 0.5, each)
         axes = np.isin(np.arange(dims), configuration.mirror_axes) & self.mirror
+        further = configuration.topology.in_channels - channels
         return Draw(
             matrix=self._matrices(samples, configuration, rng),
             noise_std=_gate(rng, self.p_noise, (samples,)) * rng.uniform(0, MAX_NOISE_STD, samples),
@@ -119,7 +129,13 @@ class NnUNetAugmenter:
             gamma_inverted=_factors(rng, self.p_gamma_inverted, GAMMA, each),
             gamma=_factors(rng, self.p_gamma, GAMMA, each),
             mirror=_gate(rng, 0.5, (samples, dims)) & axes,
+            disturbance=self._disturbance(samples, further, rng) if configuration.previous_stage else None,
         )
+
+    def _disturbance(self, samples: int, labels: int, rng: np.random.Generator) -> Disturbance:
+        from seg_nnunet._previous import draw_disturbance
+
+        return draw_disturbance(samples, labels, self.p_previous_operation, self.p_previous_removal, rng)
 
     def _matrices(
         self, samples: int, configuration: Configuration, rng: np.random.Generator
@@ -149,9 +165,12 @@ def apply(
     device: torch.device,
 ) -> Batch:
     """The batch that `drawn` makes of the patches at `positions`."""
+    import torch
+
     from seg_nnunet import _intensity, _spatial
 
-    image, label = _spatial.patches(cases, positions, configuration.patch, drawn.matrix, device)
+    image, *maps = _spatial.patches(cases, positions, configuration.patch, drawn.matrix, device)
+    label = maps[0]
     _intensity.noise(image, drawn.noise_std, drawn.noise_seed)
     _intensity.blur(image, drawn.blur_sigma)
     _intensity.brightness(image, drawn.brightness)
@@ -160,11 +179,23 @@ def apply(
     _intensity.low_resolution(image, drawn.low_resolution, kept_axes)
     _intensity.gamma(image, drawn.gamma_inverted, inverted=True)
     _intensity.gamma(image, drawn.gamma)
-    _spatial.mirror(image, label, drawn.mirror)
+    _spatial.mirror((image, *maps), drawn.mirror)
     masked = [channel for channel, use in enumerate(configuration.use_mask_for_norm) if use]
     for channel in masked:
         image[:, channel].masked_fill_(label < 0, 0)
+    if drawn.disturbance is not None:
+        image = torch.cat([image, _previous_channels(maps[1], drawn.disturbance)], 1)
     return Batch(image=image, label=label.clamp_(min=0).long())
+
+
+def _previous_channels(previous: torch.Tensor, drawn: Disturbance) -> torch.Tensor:
+    """The previous stage's labels (B, *patch) as disturbed channels (B, L, *patch)."""
+    from seg import previous_channels
+    from seg_nnunet._previous import disturb
+
+    channels = previous_channels(previous, drawn.order.shape[1])
+    disturb(channels, drawn)
+    return channels
 
 
 def _in_slices(configuration: Configuration) -> bool:

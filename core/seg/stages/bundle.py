@@ -1,4 +1,4 @@
-"""Choose among what was trained, and write the model to hand on."""
+"""Write the model to hand on."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from importlib.metadata import version
 
 from torch import Tensor
 
-from seg.kinds import Candidate
+from seg.cascades import with_previous_stages
 from seg.model import Member, ModelDescription, write_model
 from seg.models import Evaluation
 from seg.runfolder import RunFolder
+from seg.stages.select import Folds, Selection
 from seg.stages.train import Fold, read_weights
 
 
-def make_bundle(folds: list[Fold], evaluations: dict[str, Evaluation]) -> ModelDescription:
-    """Write the run's model: the configurations that the ensembler chooses by their validation, with all their folds.
+def make_bundle(folds: Folds, selection: Selection, evaluations: dict[str, Evaluation]) -> ModelDescription:
+    """Write the run's model: the configurations that were chosen, the stages before them, with all their folds.
 
     Args:
         folds: every trained fold of every configuration.
+        selection: what was chosen.
         evaluations: configuration → metrics over all its validated cases.
     """
-    ensembler = folds[0].components.ensembler
-    candidates = [Candidate(name=name, evaluation=result) for name, result in evaluations.items()]
-    chosen = ensembler.select(candidates)
-    kept = [fold for fold in folds if fold.configuration in chosen]
-    description = describe_model(kept, chosen=chosen, evaluations=evaluations)
+    first = next(iter(folds.values()))[0]
+    needed = with_previous_stages(selection.chosen, first.plan.configurations)
+    kept = [fold for name, mine in folds.items() if name in needed for fold in mine]
+    description = describe_model(kept, chosen=selection.chosen, evaluations=evaluations)
     weights: dict[str, dict[str, Tensor]] = {member.weights: read_weights(fold)
                                              for member, fold in zip(description.members, kept, strict=True)}
-    write_model(kept[0].folder.model, description, weights)
+    write_model(first.folder.model, description, weights)
     return description
 
 

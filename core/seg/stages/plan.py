@@ -49,8 +49,19 @@ def plan_faults(plan: Plan) -> list[str]:
         for what, other in (("previous", configuration.previous_stage), ("next", configuration.next_stage)):
             if other is not None and other not in plan.configurations:
                 found.append(f"its {what} stage {other!r} is not in the plan")
+        if _comes_back(plan, name):
+            found.append("it is its own previous stage, by way of others or at once")
         faults += [f"{name}: {fault}" for fault in found]
     return faults
+
+
+def _comes_back(plan: Plan, name: str) -> bool:
+    """Whether a configuration's previous stages lead back to itself."""
+    stage, seen = plan.configurations[name].previous_stage, set[str]()
+    while stage in plan.configurations and stage not in seen:
+        seen.add(stage)
+        stage = plan.configurations[stage].previous_stage
+    return name in seen
 
 
 def _shape_faults(configuration: Configuration) -> list[str]:

@@ -77,6 +77,15 @@ def configuration_of(plan: Plan, name: str) -> Configuration:
     raise usage_error(f"the plan has no configuration {name!r}", expected="one of " + ", ".join(plan.configurations))
 
 
+def store_name(plan: Plan, name: str) -> str:
+    """The configuration whose case store serves `name`: the first of the plan that prepares cases alike.
+
+    So the second stage of a cascade trains on the cases of `3d_fullres`.
+    """
+    wanted = settings_digest(plan, configuration_of(plan, name))
+    return next(other for other, item in plan.configurations.items() if settings_digest(plan, item) == wanted)
+
+
 def settings_digest(plan: Plan, configuration: Configuration) -> str:
     """Digest of everything but the files that decides what a preprocessed case looks like."""
     settings = to_data(configuration)

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
+from seg.cascades import trainings
 from seg.convert import read_json, to_data, write_json
 from seg.device import choose_device
 from seg.errors import Record, SegError, usage_error
@@ -28,7 +29,8 @@ from seg.stages.check import CheckReport, check, find_dataset
 from seg.stages.evaluate import write_evaluation
 from seg.stages.fingerprint import make_fingerprint
 from seg.stages.plan import make_plan
-from seg.stages.preprocess import preprocess
+from seg.stages.preprocess import preprocess, store_name
+from seg.stages.select import select
 from seg.stages.train import Fold, train_fold
 from seg.stages.validate import validate_fold
 
@@ -141,12 +143,12 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, settings: Settings, compon
 def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
     """`settings` with configurations and folds by name, all of them known."""
     plan, count = folder.plan(), len(folder.splits())
-    trainable = [name for name, item in plan.configurations.items() if item.previous_stage is None]
-    names = settings.configurations or (("3d_fullres",) if "3d_fullres" in trainable else ("2d",))
-    names = tuple(trainable) if names == ("all",) else names
+    planned = list(plan.configurations)
+    names = settings.configurations or (("3d_fullres",) if "3d_fullres" in planned else ("2d",))
+    names = tuple(planned) if names == ("all",) else names
     for name in names:
-        if name not in trainable:
-            raise usage_error(f"configuration {name!r}", expected=f"one of {', '.join(trainable)}, or all")
+        if name not in planned:
+            raise usage_error(f"configuration {name!r}", expected=f"one of {', '.join(planned)}, or all")
     folds = settings.folds or tuple(str(index) for index in range(count))
     for fold in folds:
         if fold != "all" and not fold.isdigit():
@@ -158,19 +160,21 @@ def _train_and_validate(
     folder: RunFolder, settings: Settings, components: Components, report: CheckReport, progress: Progress
 ) -> dict[str, Evaluation]:
     dataset, plan = folder.dataset(), folder.plan()
-    folds: list[Fold] = []
-    evaluations: dict[str, Evaluation] = {}
-    for name in settings.configurations:
-        with timed(folder, f"preprocess {name}"):
-            refused = preprocess(dataset, plan, name, folder.cases(name), digests=report.digests, progress=progress)
+    wanted = trainings(settings.configurations, settings.folds, plan.configurations, len(folder.splits()))
+    folds = {name: [Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=name,
+                         fold=fold) for fold in chosen] for name, chosen in wanted.items()}
+    evaluations = {}
+    for name, mine in folds.items():
+        store = store_name(plan, name)
+        with timed(folder, f"preprocess {store}"):
+            refused = preprocess(dataset, plan, store, folder.cases(store), digests=report.digests, progress=progress)
         if refused:
             raise SegError(list(refused))
-        mine = [Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=name, fold=fold)
-                for fold in settings.folds]
         evaluations[name] = _configuration(mine, progress)
-        folds += mine
+    with timed(folder, "selection"):
+        selection = select(folds, evaluations, progress)
     with timed(folder, "bundle"):
-        make_bundle(folds, evaluations)
+        make_bundle(folds, selection, evaluations)
     from seg.stages.report import write_report  # matplotlib costs a second
 
     with timed(folder, "report"):
@@ -179,13 +183,14 @@ def _train_and_validate(
 
 
 def _configuration(folds: list[Fold], progress: Progress) -> Evaluation:
-    """Train and validate every fold of a configuration; metrics over all validated cases together."""
+    """Train and validate every fold of a configuration; metrics over the validated cases of the folds asked for."""
     found = []
     for fold in folds:
         with timed(fold.folder, f"train {fold.configuration} fold {fold.fold}"):
             train_fold(fold, progress)
         with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
-            found.append(validate_fold(fold, progress))
+            result = validate_fold(fold, progress)
+        found += [result] if fold.fold in fold.settings.folds else []
     first = folds[0]
     cases = [case for result in found for case in result.cases]
     together = evaluation(cases, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm)

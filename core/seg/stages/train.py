@@ -13,12 +13,13 @@ from attrs import frozen
 from safetensors.torch import save
 from torch import Tensor
 
+from seg.arrays import open_array
 from seg.budget import Reduced, fit_budget, measure
 from seg.convert import load_json, read_json, to_data, write_json
 from seg.device import choose_device, free_memory, keep_freed_memory
 from seg.errors import Exit, Record, SegError
 from seg.files import digest_file, digest_json, write_bytes
-from seg.kinds import Architecture
+from seg.kinds import Architecture, CaseArrays
 from seg.losses import DiceCrossEntropy
 from seg.models import Configuration, Plan
 from seg.progress import Progress, Silent
@@ -26,6 +27,8 @@ from seg.recipes import choose_recipe
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 from seg.splits import members
+from seg.stages.cascade import previous_predictions
+from seg.stages.preprocess import store_name
 from seg.store import Store
 from seg.training import Data, Job, Length, Trainer, train
 
@@ -53,6 +56,17 @@ class Fold:
         return self.folder.training(self.configuration, self.fold)
 
     @property
+    def store(self) -> Store:
+        """The cases it works on."""
+        return Store(self.folder.cases(store_name(self.plan, self.configuration)))
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether its validation keeps logits: where configurations are compared, pairs of them may be combined."""
+        names = self.settings.configurations
+        return len(self.plan.configurations if names == ("all",) else names) > 1
+
+    @property
     def planned(self) -> Configuration:
         """The planner's configuration."""
         return self.plan.configurations[self.configuration]
@@ -65,10 +79,11 @@ class Fold:
     def source(self) -> str:
         """Digest of all that its weights come from."""
         settings, uses = self.settings, self.components.uses
-        store = Store(self.folder.cases(self.configuration)).manifest
+        store = self.store.manifest
         parts = [to_data(store), to_data(self.planned), to_data(settings.train), settings.seed, settings.epochs,
                  settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
-                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner"))]
+                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner")),
+                 {case: handed.digest for case, handed in previous_predictions(self).items()}]
         return digest_json(parts)
 
     def trained(self) -> Configuration:
@@ -112,7 +127,7 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
 
 def _require_all_cases(fold: Fold) -> None:
     """Nothing is begun on a part of the cases: the training would be bound to it."""
-    store = Store(fold.folder.cases(fold.configuration))
+    store = fold.store
     absent = sorted({case.id for case in fold.folder.dataset().cases} - set(store.cases))
     if absent:
         names = ", ".join(absent[:5])
@@ -132,15 +147,25 @@ def _is_done(fold: Fold, source: str) -> bool:
 
 def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
     """The training cases: in the device's memory or the machine's where they fit, else on disk."""
-    store = Store(fold.folder.cases(fold.configuration))
+    store, previous = fold.store, previous_predictions(fold)
     training, _ = members(fold.folder.splits(), fold.fold, store.cases)
     size = sum(store.path(case).stat().st_size for case in training)
     keep = size < MEMORY_SHARE * free_memory(device)
     cases = [store.load(case) if keep else files.enter_context(store.open(case)) for case in training]
-    arrays = [attrs.evolve(case.arrays, image=case.arrays.image.to(device), label=case.arrays.label.to(device))
-              if keep and device.type == "cuda" else case.arrays for case in cases]
+    arrays = [case.arrays for case in cases]
+    if previous:
+        before = [previous[case].load() if keep else files.enter_context(open_array(previous[case].file))
+                  for case in training]
+        arrays = [attrs.evolve(case, previous=labels) for case, labels in zip(arrays, before, strict=True)]
+    if keep and device.type == "cuda":
+        arrays = [_on_device(case, device) for case in arrays]
     return Data(cases=arrays, index=[case.index for case in cases], sampler=fold.components.sampler,
                 augmenter=fold.components.augmenter)
+
+
+def _on_device(case: CaseArrays, device: torch.device) -> CaseArrays:
+    previous = None if case.previous is None else case.previous.to(device)
+    return CaseArrays(image=case.image.to(device), label=case.label.to(device), previous=previous)
 
 
 def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:

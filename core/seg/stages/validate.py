@@ -4,37 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attrs import frozen
+import numpy as np
+from numpy.typing import NDArray
 
-from seg.convert import from_data, load_json, to_data, write_json
+from seg.arrays import write_array
+from seg.convert import to_data
 from seg.device import choose_device
 from seg.files import digest_file, digest_json
 from seg.images import Geometry, read_label, write_label
 from seg.metrics import case_metrics, evaluation
 from seg.model import Model, fitted, ready
 from seg.models import Case, CaseMetrics, Evaluation
+from seg.patches import with_previous
 from seg.progress import Progress, Silent
-from seg.restoring import restore_labels
+from seg.restoring import labels_for_next_stage, restore_labels
 from seg.splits import members
+from seg.stages._ledger import Ledger
+from seg.stages.cascade import NEXT_STAGE, Handed, previous_predictions
 from seg.stages.evaluate import write_evaluation
 from seg.stages.train import WEIGHTS, Fold, read_weights, weights_file
-from seg.store import Store
 
-LEDGER = "predictions.json"
-
-
-@frozen(kw_only=True)
-class Validated:
-    """A case that is done: digests of what it came from and of the file that was written, and its metrics."""
-
-    source: str
-    file: str
-    digest: str
-    metrics: CaseMetrics
+LOGITS = "logits"
 
 
 def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     """Metrics of the validation cases of a fold; predictions that are whole and current are kept.
+
+    Beside the label maps lie, where a later stage needs them, the logits (`logits/`) and what the next stage of a
+    cascade is given (`next_stage/`).
 
     Raises:
         SegError: the fold is not trained, or a case cannot be read.
@@ -42,21 +39,19 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     progress = progress or Silent()
     folder = fold.folder.validation(fold.configuration, fold.fold)
     cases = validation_cases(fold)
-    store = Store(fold.folder.cases(fold.configuration)).manifest
-    source = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
-                          to_data(fold.settings.metrics), to_data(store)])
-    ledger = _read_ledger(folder / LEDGER, source, folder)
+    previous = previous_predictions(fold)
+    ledger = Ledger(folder, _source(fold, [previous[case.id].digest for case in cases if previous]))
     waiting = [case for case in cases if case.id not in ledger]
     progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
     progress.advance(len(cases) - len(waiting))
     if waiting:
         model = fold_model(fold)
         for case in waiting:
-            ledger[case.id] = _one(case, fold, model, source)
-            write_json(folder / LEDGER, {name: to_data(done) for name, done in ledger.items()})
+            ledger.add(*_one(case, fold, model, previous.get(case.id)))
             progress.advance()
     names = list(fold.plan.description.labels.foreground)
-    result = evaluation([ledger[case.id].metrics for case in cases], names, fold.settings.metrics.tolerance_mm)
+    metrics = ledger.metrics(case.id for case in cases)
+    result = evaluation(metrics, names, fold.settings.metrics.tolerance_mm)
     write_evaluation(result, folder)
     return result
 
@@ -80,20 +75,15 @@ def fold_model(fold: Fold) -> Model:
                  networks={fold.configuration: [network]})
 
 
-def _one(case: Case, fold: Fold, model: Model, source: str) -> Validated:
-    """Predict one case from the store, write it, compare it."""
-    stored = Store(fold.folder.cases(fold.configuration)).load(case.id)
-    logits = model.logits(fold.configuration, stored.arrays.image.to(model.device))
-    predicted = restore_labels(logits, stored.properties, fold.plan, fold.trained())
+def compared(case: Case, predicted: NDArray[np.integer], folder: Path, fold: Fold) -> tuple[CaseMetrics, Path]:
+    """Write ids (Z, Y, X) of a case into `folder`, in the format of its label map, and compare them with that."""
     if case.label is None:
         raise AssertionError(f"the case {case.id} passed the check without a label")
-    labels = fold.plan.description.labels
+    labels, tolerance = fold.plan.description.labels, fold.settings.metrics.tolerance_mm
     truth, geometry = read_label(case.label, labels)
-    file = fold.folder.validation(fold.configuration, fold.fold) / prediction_name(case.id, geometry)
+    file = folder / prediction_name(case.id, geometry)
     write_label(file, predicted, geometry, labels)
-    metrics = case_metrics(truth, predicted, labels, stored.properties.spacing,
-                           fold.settings.metrics.tolerance_mm, case.id)
-    return Validated(source=source, file=file.name, digest=digest_file(file), metrics=metrics)
+    return case_metrics(truth, predicted, labels, geometry.spacing_zyx, tolerance, case.id), file
 
 
 def prediction_name(case: str, geometry: Geometry) -> str:
@@ -101,12 +91,28 @@ def prediction_name(case: str, geometry: Geometry) -> str:
     return case + geometry.label_ending
 
 
-def _read_ledger(file: Path, source: str, folder: Path) -> dict[str, Validated]:
-    """Finished cases that came from `source` and whose files are as they were written."""
-    if not file.exists():
-        return {}
-    found = {name: from_data(data, Validated, file=str(file)) for name, data in load_json(file).items()}
-    return {name: done for name, done in found.items() if done.source == source
-            and (folder / done.file).exists() and digest_file(folder / done.file) == done.digest}
+def _source(fold: Fold, previous: list[str]) -> str:
+    """Digest of all that the predictions of a fold come from, and of what is kept of them."""
+    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
+                        to_data(fold.settings.metrics), to_data(fold.store.manifest), fold.keeps_logits, previous])
 
 
+def _one(case: Case, fold: Fold, model: Model, previous: Handed | None) -> tuple[CaseMetrics, list[Path]]:
+    """Predict one case from the store, write it, compare it."""
+    folder = fold.folder.validation(fold.configuration, fold.fold)
+    configuration, plan = fold.trained(), fold.plan
+    stored = fold.store.load(case.id)
+    before = None if previous is None else previous.load()
+    image = with_previous(stored.arrays.image, before, configuration.topology.in_channels)
+    logits = model.logits(fold.configuration, image.to(model.device))
+    predicted = restore_labels(logits, stored.properties, plan, configuration)
+    metrics, file = compared(case, predicted, folder, fold)
+    files = [file]
+    if following := plan.configurations.get(configuration.next_stage or ""):
+        handed_on = labels_for_next_stage(logits, stored.properties, plan, configuration, following)
+        files.append(folder / NEXT_STAGE / f"{case.id}.h5")
+        write_array(files[-1], handed_on, following.patch3)
+    if fold.keeps_logits:
+        files.append(folder / LOGITS / f"{case.id}.h5")
+        write_array(files[-1], logits.half(), configuration.patch3)
+    return metrics, files

@@ -1,0 +1,95 @@
+"""Choose among the configurations that were trained, and the pairs of them, by their validation.
+
+As nnU-Net does it: every pair is an ensemble of probabilities over the cases that both predicted in cross-validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+import torch
+from attrs import frozen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seg.arrays import load_array
+from seg.convert import write_json
+from seg.files import digest_json
+from seg.kinds import Candidate
+from seg.metrics import evaluation
+from seg.models import Case, Evaluation
+from seg.progress import Progress
+from seg.restoring import labels_from_probabilities, restore_probabilities
+from seg.stages._ledger import Ledger, entries
+from seg.stages.evaluate import write_evaluation
+from seg.stages.train import Fold
+from seg.stages.validate import LOGITS, compared, validation_cases
+
+Folds = Mapping[str, list[Fold]]  # configuration → its trained folds
+FILE = "selection.json"
+JOIN = "+"  # of the names of configurations that are combined
+
+
+@frozen(kw_only=True)
+class Selection:
+    """What was chosen: the configurations to combine, and the mean metrics of every candidate (`a+b` is a pair)."""
+
+    chosen: tuple[str, ...]
+    candidates: dict[str, dict[str, float | None]]
+
+
+def select(folds: Folds, evaluations: dict[str, Evaluation], progress: Progress) -> Selection:
+    """The ensembler's choice among what the user asked for; ensembles are added to `evaluations`."""
+    first = next(iter(folds.values()))[0]
+    names = [name for name in folds if name in first.settings.configurations]
+    for pair in combinations(names, 2):
+        evaluations[JOIN.join(pair)] = _ensemble(pair, folds, progress)
+    offered = [*names, *(name for name in evaluations if JOIN in name)]
+    candidates = [Candidate(name=name, evaluation=evaluations[name]) for name in offered]
+    chosen = first.components.ensembler.select(candidates)
+    if JOIN.join(chosen) not in evaluations:  # three or more
+        evaluations[JOIN.join(chosen)] = _ensemble(chosen, folds, progress)
+    found = Selection(chosen=chosen, candidates={name: evaluations[name].mean for name in evaluations})
+    write_json(first.folder.path / "validation" / FILE, found)
+    return found
+
+
+def _ensemble(names: tuple[str, ...], folds: Folds, progress: Progress) -> Evaluation:
+    """Validation of the ensemble of configurations, fold by fold, from the logits that each kept."""
+    first = folds[names[0]][0]
+    folder = first.folder.path / "validation" / JOIN.join(names)
+    teams = [tuple(_fold(folds[name], fold) for name in names) for fold in first.settings.folds]
+    sources = [entry.files for team in teams for fold in team
+               for entry in entries(fold.folder.validation(fold.configuration, fold.fold)).values()]
+    ledger = Ledger(folder, digest_json(sources))
+    work = [(case, team) for team in teams for case in validation_cases(team[0])]
+    progress.start(f"validate {JOIN.join(names)}", len(work))
+    for case, team in work:
+        if case.id not in ledger:
+            measured, file = compared(case, _combined(case, team), folder, first)
+            ledger.add(measured, [file])
+        progress.advance()
+    metrics = ledger.metrics(case.id for case, _ in work)
+    found = evaluation(metrics, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm)
+    write_evaluation(found, folder)
+    return found
+
+
+def _fold(folds: list[Fold], name: str) -> Fold:
+    return next(fold for fold in folds if fold.fold == name)
+
+
+def _combined(case: Case, team: tuple[Fold, ...]) -> NDArray[np.integer]:
+    """Ids (Z, Y, X) of a case by the ensemble of folds, each of another configuration."""
+    probabilities = team[0].components.ensembler.combine_configurations(_probabilities(case, team))
+    return labels_from_probabilities(probabilities, team[0].plan.description.labels)
+
+
+def _probabilities(case: Case, folds: tuple[Fold, ...]) -> Iterator[Tensor]:
+    for fold in folds:
+        file = fold.folder.validation(fold.configuration, fold.fold) / LOGITS / f"{case.id}.h5"
+        with fold.store.open(case.id) as stored:
+            properties = stored.properties
+        yield torch.from_numpy(restore_probabilities(load_array(file), properties, fold.plan, fold.trained()))
