@@ -21,6 +21,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     augmenter: Annotated[str | None, typer.Option("--augmenter")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler")] = None,
     ensembler: Annotated[str | None, typer.Option("--ensembler")] = None,
+    postprocessor: Annotated[str | None, typer.Option("--postprocessor")] = None,
     config: Annotated[str | None, typer.Option("--config", help="Configurations: 2d,3d_fullres,… or all.")] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,… or all.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Length of a training in epochs.")] = None,
@@ -39,7 +40,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
 
     given: dict[str, Any] = {
         "planner": planner, "architecture": arch, "fingerprinter": fingerprinter, "augmenter": augmenter,
-        "sampler": sampler, "ensembler": ensembler, "epochs": epochs, "seed": seed,
+        "sampler": sampler, "ensembler": ensembler, "postprocessor": postprocessor, "epochs": epochs, "seed": seed,
         "configurations": list(shared.split_list(config)) or None,
         "folds": list(shared.split_list(fold)) or None,
         "budget_s": parse_duration(budget) if budget else None,
