@@ -45,7 +45,7 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     store = Store(fold.folder.cases(fold.configuration)).manifest
     source = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
                           to_data(fold.settings.metrics), to_data(store)])
-    ledger = _read_ledger(folder / LEDGER, source, folder)
+    ledger = read_ledger(folder / LEDGER, {case.id: source for case in cases})
     waiting = [case for case in cases if case.id not in ledger]
     progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
     progress.advance(len(cases) - len(waiting))
@@ -101,12 +101,10 @@ def prediction_name(case: str, geometry: Geometry) -> str:
     return case + geometry.label_ending
 
 
-def _read_ledger(file: Path, source: str, folder: Path) -> dict[str, Validated]:
-    """Finished cases that came from `source` and whose files are as they were written."""
+def read_ledger(file: Path, sources: dict[str, str]) -> dict[str, Validated]:
+    """Finished cases that came from their `sources` (case → digest), whose files beside `file` are as written."""
     if not file.exists():
         return {}
     found = {name: from_data(data, Validated, file=str(file)) for name, data in load_json(file).items()}
-    return {name: done for name, done in found.items() if done.source == source
-            and (folder / done.file).exists() and digest_file(folder / done.file) == done.digest}
-
-
+    return {name: done for name, done in found.items() if done.source == sources.get(name)
+            and (file.parent / done.file).exists() and digest_file(file.parent / done.file) == done.digest}
