@@ -163,10 +163,12 @@ def _islands(array: NDArray[Any], ids: Ids, boxes: Boxes) -> tuple[NDArray[np.in
     if not own:
         return (np.empty(0, np.intp),) * 3
     box = tuple(slice(min(one.start for one in axis), max(one.stop for one in axis)) for axis in zip(*own, strict=True))
-    parts, _ = ndimage.label(np.isin(array[box], ids), structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel())[1:]  # without the background
-    small = np.concatenate([[False], sizes < sizes.max(initial=0)])
-    return tuple(indices + side.start for indices, side in zip(np.nonzero(small[parts]), box, strict=True))
+    mask = array[box] == ids[0] if len(ids) == 1 else np.isin(array[box], ids)
+    parts = ndimage.label(mask, structure=np.ones((3, 3, 3)))[0][mask]  # of the foreground alone, to spare memory
+    sizes = np.bincount(parts)
+    gone = np.zeros_like(mask)
+    gone[mask] = (sizes < sizes.max(initial=0))[parts]
+    return tuple(indices + side.start for indices, side in zip(np.nonzero(gone), box, strict=True))
 
 
 def _boxes(array: NDArray[Any]) -> Boxes:
