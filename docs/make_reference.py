@@ -61,6 +61,7 @@ CODES = {
     "SEG-M03": "weights that are no numbers",
     "SEG-M04": "the network gave values that are no numbers",
     "SEG-M05": "a model of another format",
+    "SEG-M06": "steps of post-processing that nothing here does",
     "SEG-P01": "the plugin that was asked for is broken",
     "SEG-P02": "two plugins offer a component of this name; say `distribution:name`",
     "SEG-P03": "a component cannot be imported, or is not of its kind",

@@ -102,6 +102,8 @@ def test_prediction_does_what_validation_did(run, data):
 def test_pairs_are_validated_on_the_mean_of_the_probabilities(run):
     found = json.loads((run / "validation/selection.json").read_text())
     assert list(found["candidates"]) == [LOW, CASCADE, f"{LOW}+{CASCADE}"]
+    assert set(found["differences"]) == {LOW, CASCADE}
+    assert f"{LOW}+{CASCADE}" in (run / "report.html").read_text(encoding="utf-8")
     assert len(list((run / f"validation/{LOW}+{CASCADE}").glob("*.nii.gz"))) == 5
     for name in (LOW, CASCADE):
         logits = load_array(run / f"validation/{name}/fold_0/logits/phantom_000.h5")

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from seg import Candidate, best_candidate, running_mean
+from seg.ensembling import BETTER
+from seg.metrics import METRICS
 from seg.models import Evaluation
 
 
-def candidate(name: str, dice: float | None) -> Candidate:
-    return Candidate(name=name, evaluation=Evaluation(cases=(), class_means={}, mean={"dice": dice}))
+def candidate(name: str, dice: float | None, **others: float | None) -> Candidate:
+    return Candidate(name=name, evaluation=Evaluation(cases=(), class_means={}, mean={"dice": dice, **others}))
 
 
 def test_the_largest_dice_wins_and_the_first_of_equal_ones() -> None:
@@ -25,6 +27,20 @@ def test_no_dice_loses_against_any_and_the_first_stands_where_there_is_none(noth
     assert best_candidate([candidate("a", nothing), candidate("b", nothing)]).name == "a"
     with pytest.raises(ValueError, match="no candidates"):
         best_candidate([])
+
+
+@pytest.mark.parametrize(("metric", "best"), [("dice", "a"), ("nsd", "b"), ("hd95_mm", "c")])
+def test_another_metric_chooses_another(metric: str, best: str) -> None:
+    candidates = [candidate("d", None, nsd=None, hd95_mm=None), candidate("a", 0.9, nsd=0.5, hd95_mm=3.0),
+                  candidate("b", 0.8, nsd=0.6, hd95_mm=4.0), candidate("c", 0.7, nsd=0.4, hd95_mm=0.0)]
+    assert best_candidate(candidates, metric).name == best
+    assert best_candidate(candidates[:1], metric).name == "d"
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    assert set(BETTER) == set(METRICS)
+    with pytest.raises(ValueError, match="one of dice, nsd, hd95_mm"):
+        best_candidate([candidate("a", 0.5)], "iou")
 
 
 def test_the_running_mean_is_the_mean() -> None:

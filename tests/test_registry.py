@@ -111,7 +111,7 @@ def test_ours_are_all_well(alone):
     ours = [plugin for plugin in alone.plugins if plugin.distribution == "segplug"]
     assert {plugin.status for plugin in ours} == {"ok"}
     assert {item.kind for item in alone.components} == {
-        "fingerprinter", "planner", "architecture", "augmenter", "sampler", "ensembler", "layout"}
+        "fingerprinter", "planner", "architecture", "augmenter", "sampler", "ensembler", "postprocessor", "layout"}
     assert clashes(alone) == {}
 
 

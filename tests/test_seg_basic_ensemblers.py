@@ -22,6 +22,12 @@ def test_none_takes_the_best_single_one() -> None:
     assert NoEnsembler().select(CANDIDATES) == ("3d_fullres",)
 
 
+def test_none_takes_the_best_by_the_metric_it_is_told() -> None:
+    found = [Candidate(name=name, evaluation=Evaluation(cases=(), class_means={}, mean={"dice": 0.5, "nsd": nsd}))
+             for name, nsd in (("2d", 0.9), ("3d_fullres", 0.8), ("2d+3d_fullres", 1.0))]
+    assert NoEnsembler(metric="nsd").select(found) == ("2d",)
+
+
 @pytest.mark.parametrize("ensembler", [MeanEnsembler(), NoEnsembler()])
 def test_both_average_what_they_are_given(ensembler: Ensembler) -> None:
     assert isinstance(ensembler, Ensembler)

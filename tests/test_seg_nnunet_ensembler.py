@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from seg import Candidate, Ensembler, Evaluation
@@ -19,6 +20,15 @@ def test_a_pair_is_chosen_only_where_it_is_better() -> None:
     assert ensembler.select([*single, candidate("2d+3d_fullres", 0.91)]) == ("2d", "3d_fullres")
     assert ensembler.select([*single, candidate("2d+3d_fullres", 0.9)]) == ("3d_fullres",)
     assert ensembler.select([candidate("2d", None), candidate("3d_fullres", None)]) == ("2d",)
+
+
+def test_the_metric_is_an_option() -> None:
+    found = [candidate("2d", 0.8), candidate("3d_fullres", 0.9)]
+    for one, distance in zip(found, (2.0, 3.0), strict=True):
+        one.evaluation.mean["hd95_mm"] = distance
+    assert NnUNetEnsembler(metric="hd95_mm").select(found) == ("2d",)
+    with pytest.raises(ValueError, match="iou"):
+        NnUNetEnsembler(metric="iou")
 
 
 def test_folds_and_configurations_are_averaged() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from seg.stages.select import Selection
+
 WIDTH = 200  # columns, where the output is no terminal
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -72,6 +74,18 @@ def print_evaluation(title: str, result: Evaluation) -> None:
     print_table(f"{title}: {len(result.cases)} cases", ["class", *metrics], rows, numbers=True)
     if result.absent:
         console().print(f"present in no case, and counted nowhere: {', '.join(result.absent)}")
+
+
+def print_selection(found: Selection) -> None:
+    """The candidates with what the chosen one is better by, if there were several; then the post-processing."""
+    if len(found.candidates) > 1:
+        rows = [[name, *map(_number, means.values()), "chosen" if name == found.name else str(found.differences[name])]
+                for name, means in found.candidates.items()]
+        header = ["candidate", *next(iter(found.candidates.values())), f"{found.metric}: chosen − this"]
+        print_table("choice", header, rows, numbers=True)
+    if found.postprocessing:
+        before, after = (_number(means["dice"]) for means in (found.candidates[found.name], found.result))
+        console().print(f"post-processing ({', '.join(found.postprocessing)}): Dice {before} → {after}")
 
 
 def _number(value: float | None) -> str:

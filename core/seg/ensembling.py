@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,32 @@ from seg.kinds import Candidate
 if TYPE_CHECKING:
     import torch
 
+BETTER = {"dice": 1, "nsd": 1, "hd95_mm": -1}  # metric → the sign under which more is better
 
-def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate of the largest mean Dice over the classes, of equal ones the first.
 
-    One without a Dice (no class is present anywhere) loses against any other.
+def best_candidate(candidates: Sequence[Candidate], metric: str = "dice") -> Candidate:
+    """The candidate of the best mean over the classes, of equal ones the first.
+
+    One without a value (no class is present anywhere) loses against any other.
+
+    Args:
+        candidates: at least one.
+        metric: `dice` or `nsd`, of which the largest is best, or `hd95_mm`, of which the smallest is.
 
     Raises:
-        ValueError: there is no candidate.
+        ValueError: there is no candidate, or no such metric.
     """
     if not candidates:
         raise ValueError("no candidates to choose among")
+    sign = BETTER.get(metric)
+    if sign is None:
+        raise ValueError(f"no metric {metric!r}, expected one of {', '.join(BETTER)}")
 
-    def dice(candidate: Candidate) -> float:
-        value = candidate.evaluation.mean.get("dice")
-        return -1.0 if value is None or value != value else value  # noqa: PLR0124 - NaN counts as no Dice
+    def worth(candidate: Candidate) -> float:
+        value = candidate.evaluation.mean.get(metric)
+        return -math.inf if value is None or math.isnan(value) else sign * value
 
-    return max(candidates, key=dice)
+    return max(candidates, key=worth)
 
 
 def running_mean(maps: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -67,6 +67,12 @@ def seg_ensemblers() -> Iterable[Offer]:
     return ()
 
 
+@hookspec
+def seg_postprocessors() -> Iterable[Offer]:
+    """Offer post-processors (`seg.Postprocessor`): what is done to predicted label maps, as learnt from validation."""
+    return ()
+
+
 KINDS = {
     "fingerprinter": "seg_fingerprinters",
     "planner": "seg_planners",
@@ -74,6 +80,7 @@ KINDS = {
     "augmenter": "seg_augmenters",
     "sampler": "seg_samplers",
     "ensembler": "seg_ensemblers",
+    "postprocessor": "seg_postprocessors",
     "layout": "seg_layouts",
 }
 """Each kind of component and the hook that offers it."""

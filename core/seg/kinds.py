@@ -9,7 +9,7 @@ cases always lie in memory as (C, Z, Y, X).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ from seg.models import (
     Description,
     Evaluation,
     Fingerprint,
+    Labels,
     Plan,
     Size3,
     Topology,
@@ -214,6 +215,32 @@ class Ensembler(Protocol):
         """One map of probabilities (K, Z, Y, X) on the case's grid from those of several configurations."""
 
 
+@runtime_checkable
+class Postprocessor(Protocol):
+    """Learns from validated cases how predicted label maps get better, and does it to new ones.
+
+    Arrays are ids (Z, Y, X) as `seg.read_label` gives them: whole numbers, the truth with the ignore label where there
+    is one.
+    """
+
+    def learn(
+        self, cases: Sequence[Callable[[], tuple[NDArray[Any], NDArray[Any]]]], labels: Labels
+    ) -> tuple[str, ...]:
+        """The steps that help on `cases`, in their order; none where nothing helps.
+
+        Each of `cases` reads one case, (truth, prediction), from the disk whenever it is called: keep no two at once,
+        and call it no more often than needed. A step is a text that a model stores; what it says is up to the
+        component.
+        """
+
+    def apply(self, predicted: NDArray[Any], labels: Labels, steps: Sequence[str]) -> NDArray[Any]:
+        """A copy of `predicted`, ids (Z, Y, X), with `steps` done to it; shape and dtype stay.
+
+        Raises:
+            SegError: a step that is none of this component's (exit 7).
+        """
+
+
 INTERFACES: dict[str, type] = {
     "fingerprinter": Fingerprinter,
     "planner": Planner,
@@ -221,5 +248,6 @@ INTERFACES: dict[str, type] = {
     "augmenter": Augmenter,
     "sampler": Sampler,
     "ensembler": Ensembler,
+    "postprocessor": Postprocessor,
     "layout": Layout,
 }

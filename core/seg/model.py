@@ -31,7 +31,7 @@ from seg.convert import dump_json, from_data
 from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes, whole_folder
-from seg.kinds import Architecture, Ensembler
+from seg.kinds import Architecture, Ensembler, Postprocessor
 from seg.models import ComponentUse, Configuration, Plan, Spacing3, Topology
 from seg.patches import with_previous
 from seg.preprocessing import Prepared, prepare
@@ -67,7 +67,8 @@ class ModelDescription:
     """All that a model is, but its weights.
 
     `configurations` are as trained (after a budget's reductions, whose reasons stand beside); `plan` is the planner's.
-    `chosen` names the configurations that are combined at prediction.
+    `chosen` names the configurations that are combined at prediction, `postprocessing` the steps of `postprocessor`
+    that are then done to the label map.
     """
 
     schema: int = FORMAT
@@ -78,9 +79,12 @@ class ModelDescription:
     chosen: tuple[str, ...]
     architecture: ComponentUse
     ensembler: ComponentUse
+    postprocessing: tuple[str, ...] = ()
+    postprocessor: ComponentUse | None = None
     components: tuple[ComponentUse, ...] = ()
     orientations: dict[str, int] = field(factory=dict)
-    validation: dict[str, dict[str, float | None]] = field(factory=dict)  # configuration → metric → mean
+    validation: dict[str, dict[str, float | None]] = field(factory=dict)  # candidate → metric → mean
+    postprocessed: dict[str, float | None] = field(factory=dict)  # metric → mean of the model in validation
     autocast: str = "auto"
     made_by: str = ""
 
@@ -121,6 +125,7 @@ class Model:
     options: PredictOptions
     ensembler: Ensembler
     networks: dict[str, list[nn.Module]]  # configuration → one for each fold
+    postprocessor: Postprocessor | None = None  # None: label maps stay as they are
 
     def predict(self, image: NDArray[Any] | sitk.Image, spacing: Sequence[float] | None = None) -> Any:
         """The label map of one image, in the files' own values.
@@ -153,16 +158,16 @@ class Model:
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm.
 
-        On request also the probabilities float32 (K, Z, Y, X).
+        On request also the probabilities float32 (K, Z, Y, X), which are those before post-processing.
         """
         plan, chosen = self.description.plan, self.description.chosen
         for name in self.description.needed:
             refuse_unsuitable(array.shape, spacing, plan, self.description.configurations[name], self.device)
         if len(chosen) == 1 and not probabilities:
-            return self._labels(chosen[0], array, spacing, case), None
+            return self._postprocessed(self._labels(chosen[0], array, spacing, case)), None
         combined = self.ensembler.combine_configurations(self._probabilities(array, spacing, case))
         found = combined.cpu().numpy()
-        return labels_from_probabilities(found, plan.description.labels), found
+        return self._postprocessed(labels_from_probabilities(found, plan.description.labels)), found
 
     def logits(self, name: str, image: Tensor) -> Tensor:
         """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined."""
@@ -176,6 +181,10 @@ class Model:
         values = np.array([declared.file_value(index) for index in range(max(declared.ids) + 1)])
         kind = np.uint8 if values.max() < 1 << 8 else np.uint16 if values.max() < 1 << 16 else np.uint32
         return np.asarray(values.astype(kind)[labels])
+
+    def _postprocessed(self, labels: NDArray[Any]) -> NDArray[Any]:
+        steps, declared = self.description.postprocessing, self.description.plan.description.labels
+        return self.postprocessor.apply(labels, declared, steps) if self.postprocessor else labels
 
     def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
         prepared, logits = self._predicted(name, array, spacing, case)
@@ -255,7 +264,20 @@ def load(
     if chosen.autocast == "auto":
         chosen = attrs.evolve(chosen, autocast=description.autocast)
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
-                 ensembler=ensembler, networks=networks)
+                 ensembler=ensembler, networks=networks, postprocessor=_postprocessor(description, registry))
+
+
+def _postprocessor(description: ModelDescription, registry: Registry) -> Postprocessor | None:
+    """What does the model's steps to a label map; None where there are none, so that none is needed for nothing."""
+    if not description.postprocessing:
+        return None
+    if description.postprocessor is None:
+        raise SegError(Record(code="SEG-M06", found="steps of post-processing, and no post-processor that does them"),
+                       Exit.UNSAFE)
+    found: Postprocessor = build_component(registry, description.postprocessor)
+    nothing = np.zeros((1, 1, 1), np.uint8)  # steps it does not know are refused now, not after the first prediction
+    found.apply(nothing, description.plan.description.labels, description.postprocessing)
+    return found
 
 
 def _network(architecture: Architecture, topology: Topology, data: bytes, file: Path) -> nn.Module:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from seg.convert import load_json, read_json, write_json
 from seg.errors import Exit, Record, SegError
-from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Planner, Sampler
+from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Planner, Postprocessor, Sampler
 from seg.models import ComponentUse, Dataset, Fingerprint, Plan
 from seg.registry import Registry
 from seg.settings import Settings, differences, read_settings, write_settings
@@ -27,6 +27,7 @@ class Components:
     augmenter: Augmenter
     sampler: Sampler
     ensembler: Ensembler
+    postprocessor: Postprocessor
     uses: dict[str, ComponentUse]
 
     @classmethod
@@ -39,7 +40,7 @@ class Components:
         built: dict[str, Any] = {}
         uses: dict[str, ComponentUse] = {}
         names = {kind: getattr(settings, kind) for kind in
-                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler")}
+                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler", "postprocessor")}
         for kind, name in names.items():
             chosen = name or built["planner"].default_architecture
             built[kind], uses[kind] = registry.build(kind, chosen, settings.of(kind))

@@ -61,6 +61,7 @@ class Settings:
     augmenter: str = "nnunet"
     sampler: str = "nnunet"
     ensembler: str = "nnunet"
+    postprocessor: str = "nnunet"
     configurations: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
     epochs: int = field(default=0, validator=attrs.validators.ge(0))

@@ -22,3 +22,9 @@ def seg_ensemblers() -> Iterable[Offer]:
     """Offer the mean of all candidates, and no ensemble at all."""
     yield Offer("mean", "seg_basic.ensemblers:MeanEnsembler", "The mean of all candidates.")
     yield Offer("none", "seg_basic.ensemblers:NoEnsembler", "The single best candidate.")
+
+
+@hookimpl
+def seg_postprocessors() -> Iterable[Offer]:
+    """Offer no post-processing."""
+    yield Offer("none", "seg_basic.postprocessor:NoPostprocessor", "Predictions as they are.")

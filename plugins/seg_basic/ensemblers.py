@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from seg import Candidate, best_candidate, running_mean
+from seg import Candidate, best_candidate, option, running_mean
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +34,13 @@ class MeanEnsembler:
 class NoEnsembler:
     """The best configuration alone. Folds of it, where several are given, are still averaged."""
 
+    metric: str = option("dice", "the mean that chooses; of hd95_mm the smallest is best",
+                         choices=("dice", "nsd", "hd95_mm"))
+
     def select(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
-        """The single configuration with the largest mean Dice; pairs (`a+b`) are left out."""
-        return (best_candidate([candidate for candidate in candidates if "+" not in candidate.name]).name,)
+        """The single configuration of the best mean; pairs (`a+b`) are left out."""
+        single = [candidate for candidate in candidates if "+" not in candidate.name]
+        return (best_candidate(single, self.metric).name,)
 
     def combine_folds(self, logits: Iterable[torch.Tensor]) -> torch.Tensor:
         """The mean of the folds' logits (K, Z, Y, X), float32."""

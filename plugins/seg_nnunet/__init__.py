@@ -1,4 +1,7 @@
-"""nnU-Net's rules: fingerprint, planner and its presets, sampler, augmenter, ensembler (Isensee et al. 2021)."""
+"""nnU-Net's rules: fingerprint, planner and its presets, sampler, augmenter, ensembler, post-processor.
+
+Isensee et al. 2021.
+"""
 
 from collections.abc import Iterable
 
@@ -36,3 +39,10 @@ def seg_augmenters() -> Iterable[Offer]:
 def seg_ensemblers() -> Iterable[Offer]:
     """Offer nnU-Net's choice of configurations."""
     yield Offer("nnunet", "seg_nnunet.ensembler:NnUNetEnsembler", "The best configuration, or the best pair.")
+
+
+@hookimpl
+def seg_postprocessors() -> Iterable[Offer]:
+    """Offer nnU-Net's post-processing."""
+    yield Offer("nnunet", "seg_nnunet.postprocessor:NnUNetPostprocessor",
+                "Only the largest component, of all foreground and of each class, where that raises the Dice.")

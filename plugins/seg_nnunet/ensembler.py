@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from seg import Candidate, best_candidate, running_mean
+from seg import Candidate, best_candidate, option, running_mean
 
 if TYPE_CHECKING:
     import torch
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class NnUNetEnsembler:
-    """The single configuration or the pair with the largest mean Dice in cross-validation."""
+    """The single configuration or the pair that is best in cross-validation; nnU-Net's choice is by Dice."""
+
+    metric: str = option("dice", "the mean that chooses; of hd95_mm the smallest is best",
+                         choices=("dice", "nsd", "hd95_mm"))
 
     def select(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
         """The configurations of the best candidate: one, or the two of a pair that is named `a+b`.
 
         Exact ties go to the first, which is the simpler one where single configurations come before pairs.
         """
-        return tuple(best_candidate(candidates).name.split("+"))
+        return tuple(best_candidate(candidates, self.metric).name.split("+"))
 
     def combine_folds(self, logits: Iterable[torch.Tensor]) -> torch.Tensor:
         """The mean of the folds' logits (K, Z, Y, X), float32."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seg_cli import options as shared
-from seg_cli.console import ConsoleProgress, console, print_evaluation
+from seg_cli.console import ConsoleProgress, console, print_evaluation, print_selection
 
 
 def run(  # noqa: PLR0913 - one parameter for each flag of the command
@@ -21,6 +21,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     augmenter: Annotated[str | None, typer.Option("--augmenter")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler")] = None,
     ensembler: Annotated[str | None, typer.Option("--ensembler")] = None,
+    postprocessor: Annotated[str | None, typer.Option("--postprocessor")] = None,
     config: Annotated[str | None, typer.Option("--config", help="Configurations: 2d,3d_fullres,… or all.")] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,… or all.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Length of a training in epochs.")] = None,
@@ -39,7 +40,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
 
     given: dict[str, Any] = {
         "planner": planner, "architecture": arch, "fingerprinter": fingerprinter, "augmenter": augmenter,
-        "sampler": sampler, "ensembler": ensembler, "epochs": epochs, "seed": seed,
+        "sampler": sampler, "ensembler": ensembler, "postprocessor": postprocessor, "epochs": epochs, "seed": seed,
         "configurations": list(shared.split_list(config)) or None,
         "folds": list(shared.split_list(fold)) or None,
         "budget_s": parse_duration(budget) if budget else None,
@@ -60,5 +61,6 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
         result = run_all(data, out, chosen, registry=registry, progress=progress, dry_run=dry_run)
     for name, evaluation in result.evaluations.items():
         print_evaluation(name, evaluation)
-    if not dry_run:
+    if result.selection:
+        print_selection(result.selection)
         console().print(f"report  {result.folder / 'report.html'}\nmodel   {result.folder / 'model'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -25,11 +25,14 @@ class Validated:
 
 
 class Ledger:
-    """The finished cases of `folder` that came from `source`, with all their files as they were written."""
+    """The finished cases of `folder` that came from their `sources`, with all their files as they were written.
 
-    def __init__(self, folder: Path, source: str) -> None:
-        self._folder, self._source = folder, source
-        self._done = {case: done for case, done in entries(folder).items() if done.source == source
+    `sources` maps each case to the digest of what it comes from.
+    """
+
+    def __init__(self, folder: Path, sources: Mapping[str, str]) -> None:
+        self._folder, self._sources = folder, sources
+        self._done = {case: done for case, done in entries(folder).items() if done.source == sources.get(case)
                       and all(_is_whole(folder / name, digest) for name, digest in done.files.items())}
 
     def __contains__(self, case: str) -> bool:
@@ -38,7 +41,7 @@ class Ledger:
     def add(self, metrics: CaseMetrics, files: Iterable[Path]) -> None:
         """A case is done: its metrics, and what was written for it inside the folder."""
         names = {file.relative_to(self._folder).as_posix(): digest_file(file) for file in files}
-        self._done[metrics.case] = Validated(source=self._source, files=names, metrics=metrics)
+        self._done[metrics.case] = Validated(source=self._sources[metrics.case], files=names, metrics=metrics)
         write_json(self._folder / LEDGER, {name: to_data(done) for name, done in self._done.items()})
 
     def metrics(self, cases: Iterable[str]) -> list[CaseMetrics]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import attrs
 from torch import Tensor
 
 from seg.cascades import with_previous_stages
@@ -25,7 +26,8 @@ def make_bundle(folds: Folds, selection: Selection, evaluations: dict[str, Evalu
     first = next(iter(folds.values()))[0]
     needed = with_previous_stages(selection.chosen, first.plan.configurations)
     kept = [fold for name, mine in folds.items() if name in needed for fold in mine]
-    description = describe_model(kept, chosen=selection.chosen, evaluations=evaluations)
+    description = attrs.evolve(describe_model(kept, chosen=selection.chosen, evaluations=evaluations),
+                               postprocessing=selection.postprocessing, postprocessed=selection.result)
     weights: dict[str, dict[str, Tensor]] = {member.weights: read_weights(fold)
                                              for member, fold in zip(description.members, kept, strict=True)}
     write_model(first.folder.model, description, weights)
@@ -48,6 +50,7 @@ def describe_model(
         chosen=chosen,
         architecture=uses["architecture"],
         ensembler=uses["ensembler"],
+        postprocessor=uses["postprocessor"],
         components=tuple(uses.values()),
         orientations=_orientations(first.folder),
         validation={name: result.mean for name, result in (evaluations or {}).items()},

@@ -15,7 +15,7 @@ from seg._geometry import differences
 from seg.convert import write_json
 from seg.errors import Record, SegError
 from seg.files import write_text
-from seg.images import read_label
+from seg.images import Geometry, read_label
 from seg.inputs import case_name, list_images
 from seg.metrics import case_metrics, evaluation
 from seg.models import CaseMetrics, Evaluation, Labels
@@ -63,6 +63,24 @@ def evaluate_folders(
     return evaluation(cases, names, tolerance_mm)
 
 
+def read_pair(
+    truth: Path, prediction: Path, labels: Labels | None = None
+) -> tuple[NDArray[Any], NDArray[Any], Geometry]:
+    """Two label maps as ids (Z, Y, X), and the grid that they share; see `seg.read_label`.
+
+    Raises:
+        SegError: a file cannot be read, or the grids differ (D01, D02, D03).
+    """
+    true, grid = read_label(truth, labels)
+    predicted, found = read_label(prediction, labels)
+    faults = [Record(code=code, found=is_, expected=should, file=str(prediction),
+                     advice="Bring truth and prediction to the same grid.")
+              for code, is_, should in differences(grid, found)]
+    if faults:
+        raise SegError(faults)
+    return true, predicted, grid
+
+
 def write_evaluation(result: Evaluation, folder: Path, stem: str = "metrics") -> None:
     """Write `<stem>.json`, all of it, and `<stem>.csv`, one row for each case and class; undefined values are empty."""
     table = io.StringIO()
@@ -94,13 +112,7 @@ def _pairs(truth: Path, prediction: Path, progress: Progress) -> dict[str, tuple
 
 
 def _compare(name: str, truth: Path, prediction: Path, labels: Labels | None, tolerance_mm: float) -> CaseMetrics:
-    true, grid = read_label(truth, labels)
-    predicted, found = read_label(prediction, labels)
-    faults = [Record(code=code, found=is_, expected=should, file=str(prediction),
-                     advice="Bring truth and prediction to the same grid.")
-              for code, is_, should in differences(grid, found)]
-    if faults:
-        raise SegError(faults)
+    true, predicted, grid = read_pair(truth, prediction, labels)
     return case_metrics(true, predicted, labels or _found(true, predicted), grid.spacing_zyx, tolerance_mm, name)
 
 

@@ -22,6 +22,8 @@ from seg.files import write_text
 from seg.metrics import METRICS, evaluation
 from seg.models import Case, CaseMetrics, Configuration, Dataset, Evaluation, Fingerprint, Labels, Plan
 from seg.runfolder import RunFolder
+from seg.stages.select import FILE as SELECTION
+from seg.stages.select import Selection
 
 NAME = "report.html"
 SHOWN_RECORDS = 200
@@ -83,8 +85,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
     fingerprint = _maybe(path / "fingerprint.json", Fingerprint)
     records = [from_data(item, Record, file="check.json") for item in _data(path / "check.json", [])]
     names = list(plan.configurations) if plan else []
-    names += sorted({item.name for part in ("training", "validation") for item in path.glob(f"{part}/*")
-                     if item.is_dir()} - set(names))
+    names += sorted({item.name for item in path.glob("training/*") if item.is_dir()} - set(names))
     return {
         "title": dataset.description.name if dataset else plan.description.name if plan else path.resolve().name,
         "dataset": dataset,
@@ -95,6 +96,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "more_records": max(0, len(records) - SHOWN_RECORDS),
         "plan": _plan_rows(plan),
         "chosen": _data(folder.model / "model.json", {}).get("chosen", []),
+        "selection": _maybe(path / "validation" / SELECTION, Selection),
         "configurations": [_configuration(folder, name, dataset, plan) for name in names],
         "metrics": METRICS,
         "times": _data(path / "timings.json", {}),

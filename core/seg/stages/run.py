@@ -30,7 +30,7 @@ from seg.stages.evaluate import write_evaluation
 from seg.stages.fingerprint import make_fingerprint
 from seg.stages.plan import make_plan
 from seg.stages.preprocess import preprocess, store_name
-from seg.stages.select import select
+from seg.stages.select import Selection, select
 from seg.stages.train import Fold, train_fold
 from seg.stages.validate import validate_fold
 
@@ -40,11 +40,15 @@ GPU_EPOCHS = 1000  # nnU-Net's length
 
 @frozen(kw_only=True)
 class RunResult:
-    """What a run came to: metrics of each configuration over all its validated cases, and where things lie."""
+    """What a run came to: metrics of each candidate over all its validated cases, and which of them is the model.
+
+    A dry run has neither.
+    """
 
     folder: Path
     estimate: Estimate
     evaluations: dict[str, Evaluation]
+    selection: Selection | None
     records: tuple[Record, ...]
 
 
@@ -80,8 +84,11 @@ def run(
         for line in costs.lines():
             progress.say(line)
         costs.refuse_without_space(folder.path)
-        evaluations = {} if dry_run else _train_and_validate(folder, settings, components, report, progress)
-    return RunResult(folder=folder.path, estimate=costs, evaluations=evaluations, records=report.records)
+        evaluations, selection = (
+            ({}, None) if dry_run else _train_and_validate(folder, settings, components, report, progress)
+        )
+    return RunResult(folder=folder.path, estimate=costs, evaluations=evaluations, selection=selection,
+                     records=report.records)
 
 
 def with_length(settings: Settings) -> Settings:
@@ -158,7 +165,8 @@ def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
 
 def _train_and_validate(
     folder: RunFolder, settings: Settings, components: Components, report: CheckReport, progress: Progress
-) -> dict[str, Evaluation]:
+) -> tuple[dict[str, Evaluation], Selection]:
+    """Everything after the plan: metrics of every candidate, and the choice among them."""
     dataset, plan = folder.dataset(), folder.plan()
     wanted = trainings(settings.configurations, settings.folds, plan.configurations, len(folder.splits()))
     folds = {name: [Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=name,
@@ -179,7 +187,7 @@ def _train_and_validate(
 
     with timed(folder, "report"):
         write_report(folder.path)
-    return evaluations
+    return evaluations, selection
 
 
 def _configuration(folds: list[Fold], progress: Progress) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Choose among the configurations that were trained, and the pairs of them, by their validation.
+"""Choose among the configurations that were trained, and the pairs of them, by their validation; post-process that.
 
 As nnU-Net does it: every pair is an ensemble of probabilities over the cases that both predicted in cross-validation.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg.arrays import load_array
+from seg.bootstrap import Difference, paired_difference
 from seg.convert import write_json
 from seg.files import digest_json
 from seg.kinds import Candidate
@@ -24,35 +25,86 @@ from seg.progress import Progress
 from seg.restoring import labels_from_probabilities, restore_probabilities
 from seg.stages._ledger import Ledger, entries
 from seg.stages.evaluate import write_evaluation
+from seg.stages.postprocess import Postprocessing, PredictedCase, evaluate_steps, learn_steps
 from seg.stages.train import Fold
 from seg.stages.validate import LOGITS, compared, validation_cases
 
 Folds = Mapping[str, list[Fold]]  # configuration → its trained folds
 FILE = "selection.json"
 JOIN = "+"  # of the names of configurations that are combined
+MODEL = "model"  # what the bundle predicts, post-processed
 
 
 @frozen(kw_only=True)
 class Selection:
-    """What was chosen: the configurations to combine, and the mean metrics of every candidate (`a+b` is a pair)."""
+    """What was chosen, and why.
+
+    `candidates` has the mean metrics of every candidate (`a+b` is an ensemble), `differences` how far the chosen one is
+    above each other in `metric`. `postprocessing` are the steps that helped it, `result` its mean metrics after them.
+    """
 
     chosen: tuple[str, ...]
+    metric: str
     candidates: dict[str, dict[str, float | None]]
+    differences: dict[str, Difference]
+    postprocessing: tuple[str, ...]
+    result: dict[str, float | None]
+
+    @property
+    def name(self) -> str:
+        """The chosen candidate."""
+        return JOIN.join(self.chosen)
 
 
 def select(folds: Folds, evaluations: dict[str, Evaluation], progress: Progress) -> Selection:
-    """The ensembler's choice among what the user asked for; ensembles are added to `evaluations`."""
+    """The ensembler's choice among what the user asked for, post-processed; ensembles are added to `evaluations`."""
     first = next(iter(folds.values()))[0]
     names = [name for name in folds if name in first.settings.configurations]
     for pair in combinations(names, 2):
         evaluations[JOIN.join(pair)] = _ensemble(pair, folds, progress)
     offered = [*names, *(name for name in evaluations if JOIN in name)]
-    candidates = [Candidate(name=name, evaluation=evaluations[name]) for name in offered]
-    chosen = first.components.ensembler.select(candidates)
-    if JOIN.join(chosen) not in evaluations:  # three or more
-        evaluations[JOIN.join(chosen)] = _ensemble(chosen, folds, progress)
-    found = Selection(chosen=chosen, candidates={name: evaluations[name].mean for name in evaluations})
+    ensembler = first.components.ensembler
+    chosen = ensembler.select([Candidate(name=name, evaluation=evaluations[name]) for name in offered])
+    winner, metric = JOIN.join(chosen), getattr(ensembler, "metric", "dice")
+    if winner not in evaluations:  # three or more
+        evaluations[winner] = _ensemble(chosen, folds, progress)
+        offered.append(winner)
+    steps, after = _postprocessed(_predictions(chosen, folds), first, evaluations[winner], progress)
+    found = Selection(
+        chosen=chosen, metric=metric, candidates={name: evaluations[name].mean for name in offered},
+        differences={name: paired_difference(evaluations[winner], evaluations[name], metric) for name in offered
+                     if name != winner},
+        postprocessing=steps, result=after.mean)
     write_json(first.folder.path / "validation" / FILE, found)
+    return found
+
+
+def _postprocessed(
+    cases: list[PredictedCase], fold: Fold, before: Evaluation, progress: Progress
+) -> tuple[tuple[str, ...], Evaluation]:
+    """The steps that help the chosen predictions, and their metrics after them, written to `validation/model`."""
+    folder, components = fold.folder.path / "validation" / MODEL, fold.components
+    how = Postprocessing(postprocessor=components.postprocessor, use=components.uses["postprocessor"],
+                         labels=fold.plan.description.labels)
+    steps = learn_steps(cases, how, folder, progress)
+    if steps:
+        tolerance = fold.settings.metrics.tolerance_mm
+        return steps, evaluate_steps(cases, how, steps, folder, tolerance_mm=tolerance, progress=progress)
+    write_evaluation(before, folder)
+    return (), before
+
+
+def _predictions(chosen: tuple[str, ...], folds: Folds) -> list[PredictedCase]:
+    """The validated predictions of the chosen configuration, or of the ensemble of the chosen ones."""
+    mine = [fold for fold in folds[chosen[0]] if fold.fold in fold.settings.folds]
+    root = mine[0].folder.path / "validation"
+    found: list[PredictedCase] = []
+    for fold in mine:
+        folder = root / JOIN.join(chosen) / ("" if len(chosen) > 1 else f"fold_{fold.fold}")
+        done = entries(folder)
+        found += [PredictedCase(case=case.id, truth=case.label, metrics=done[case.id].metrics,
+                                prediction=folder / next(iter(done[case.id].files)))
+                  for case in validation_cases(fold) if case.label is not None]
     return found
 
 
@@ -61,10 +113,10 @@ def _ensemble(names: tuple[str, ...], folds: Folds, progress: Progress) -> Evalu
     first = folds[names[0]][0]
     folder = first.folder.path / "validation" / JOIN.join(names)
     teams = [tuple(_fold(folds[name], fold) for name in names) for fold in first.settings.folds]
-    sources = [entry.files for team in teams for fold in team
-               for entry in entries(fold.folder.validation(fold.configuration, fold.fold)).values()]
-    ledger = Ledger(folder, digest_json(sources))
+    source = digest_json([entry.files for team in teams for fold in team
+                          for entry in entries(fold.folder.validation(fold.configuration, fold.fold)).values()])
     work = [(case, team) for team in teams for case in validation_cases(team[0])]
+    ledger = Ledger(folder, {case.id: source for case, _ in work})
     progress.start(f"validate {JOIN.join(names)}", len(work))
     for case, team in work:
         if case.id not in ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     folder = fold.folder.validation(fold.configuration, fold.fold)
     cases = validation_cases(fold)
     previous = previous_predictions(fold)
-    ledger = Ledger(folder, _source(fold, [previous[case.id].digest for case in cases if previous]))
+    ledger = Ledger(folder, _sources(fold, cases, previous))
     waiting = [case for case in cases if case.id not in ledger]
     progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
     progress.advance(len(cases) - len(waiting))
@@ -91,10 +92,11 @@ def prediction_name(case: str, geometry: Geometry) -> str:
     return case + geometry.label_ending
 
 
-def _source(fold: Fold, previous: list[str]) -> str:
-    """Digest of all that the predictions of a fold come from, and of what is kept of them."""
-    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
-                        to_data(fold.settings.metrics), to_data(fold.store.manifest), fold.keeps_logits, previous])
+def _sources(fold: Fold, cases: list[Case], previous: Mapping[str, Handed]) -> dict[str, str]:
+    """Digest of all that the prediction of each case comes from, and of what is kept of it."""
+    shared = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
+                          to_data(fold.settings.metrics), to_data(fold.store.manifest), fold.keeps_logits])
+    return {case.id: digest_json([shared, previous[case.id].digest if previous else ""]) for case in cases}
 
 
 def _one(case: Case, fold: Fold, model: Model, previous: Handed | None) -> tuple[CaseMetrics, list[Path]]:
