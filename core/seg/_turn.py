@@ -29,7 +29,8 @@ class Turn:
 
     def forth(self, array: NDArray[Any]) -> NDArray[Any]:
         """The turned form of an array (…, Z, Y, X), as a view of it."""
-        return _swapped(array, self.order)[self._steps]
+        turned: NDArray[Any] = _swapped(array, self.order)[self._steps]
+        return turned
 
     def back(self, array: NDArray[Any]) -> NDArray[Any]:
         """What `forth` turned into `array` (…, Z, Y, X), in the usual order of memory."""
