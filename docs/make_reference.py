@@ -47,7 +47,7 @@ CODES = {
     "SEG-C07": "the run folder was made with other settings or other cases",
     "SEG-C08": "no run folder, or a stage before this one is not done",
     "SEG-C09": "a file of folds is none, or a plan asks for a normalisation that cannot be done",
-    "SEG-D22": "a fingerprint of another number of channels than the data set has",
+    "SEG-D22": "a fingerprint of another number of channels than the data set has, or of images that lie otherwise",
     "SEG-D23": "a file of folds names unknown cases, or a case for both training and validation",
     "SEG-D24": "a channel of `rgb_to_0_1` leaves 0 to 255",
     "SEG-D30": "a file of the case store is damaged",
@@ -131,7 +131,7 @@ def _components() -> str:
 
 
 def _settings() -> str:
-    text = ["## Settings", "In a file for `--settings`; `[train]`, `[predict]` and `[metrics]` also by `--set`."]
+    text = ["## Settings", "In a file for `--settings`; all tables but `[run]` also by `--set`."]
     groups = (*GROUPS, "options")
     rows = [(f"`{item.name}`", f"`{item.type}`") for item in describe(Settings) if item.name not in groups]
     text.append("### `[run]`\n\n" + _table(("key", "type"), rows))

@@ -1,5 +1,6 @@
 """Files to arrays and back: nothing changes on the way, and whatever is wrong is refused by name."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from seg.images import (
     orientation,
     read_image,
     read_label,
+    turn_of,
     volume_from_sitk,
     write_label,
 )
@@ -35,7 +37,11 @@ def image(array, spacing=(0.5, 0.75, 2.0), origin=(10.0, -20.0, 5.5), direction=
 
 
 def saved(path: Path, array, **grid) -> Path:
-    sitk.WriteImage(image(array, **grid), str(path))
+    return saved_image(path, image(array, **grid))
+
+
+def saved_image(path: Path, found) -> Path:
+    sitk.WriteImage(found, str(path))
     return path
 
 
@@ -206,3 +212,44 @@ def test_a_missing_file_is_named_with_what_is_there(tmp_path):
     saved(tmp_path / "case_0000.nii.gz", np.ones((2, 3, 4), np.uint8))
     with pytest.raises(SegError, match=r"there are: case_0000.nii.gz"):
         read_image([tmp_path / "case_0001.nii.gz"])
+
+
+def test_images_and_label_maps_are_turned_when_they_are_read(tmp_path):
+    arrays = [np.arange(60, dtype=kind).reshape(3, 4, 5) for kind in (np.int16, np.float32)]
+    paths = [saved(tmp_path / f"{number}.nrrd", array) for number, array in enumerate(arrays)]
+    lying, turned = read_image(paths), read_image(paths, "SAL")
+    wanted = read_image([saved_image(tmp_path / "turned.nrrd", sitk.DICOMOrient(sitk.ReadImage(str(paths[0])), "SAL"))])
+    np.testing.assert_array_equal(turned.array, np.repeat(wanted.array, 2, axis=0))
+    assert turned.array.flags.c_contiguous
+    assert (turned.spacing, turned.orientation, turned.geometry) == (wanted.spacing, "SAL", lying.geometry)
+    np.testing.assert_array_equal(turned.turn.back(turned.array), lying.array)
+    label, grid = read_label(paths[0], None, turned.turn)
+    np.testing.assert_array_equal(label, wanted.array[0])
+    assert label.flags.c_contiguous
+    assert grid.size == wanted.geometry.size
+    assert (lying.orientation, turn_of(paths[0], "SAL"), turn_of(tmp_path / "absent.nii", "")) == (
+        orientation(lying.geometry), turned.turn, lying.turn)
+
+
+def test_an_image_in_memory_is_turned_as_its_file(tmp_path):
+    path = saved(tmp_path / "a.mha", np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    one, other = read_image([path], "PIR"), volume_from_sitk(sitk.ReadImage(str(path)), "PIR")
+    np.testing.assert_array_equal(one.array, other.array)
+    assert other.array.flags.c_contiguous
+    assert (one.spacing, one.turn, one.orientation) == (other.spacing, other.turn, "PIR")
+
+
+def test_a_label_map_is_turned_as_its_image_though_rounding_tips_the_scales(tmp_path):
+    near = [tuple(sitk.Euler3DTransform((0, 0, 0), math.radians(45 + sign * 1e-4), 0, 0).GetMatrix())
+            for sign in (1, -1)]
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    paths = [saved(tmp_path / f"{number}.nrrd", array, direction=one) for number, one in enumerate(near)]
+    volume = read_image(paths[:1], "LPS")
+    assert volume.turn != turn_of(paths[1], "LPS")
+    np.testing.assert_array_equal(read_label(paths[1], None, volume.turn)[0], volume.array[0])
+
+
+def test_two_dimensions_are_never_turned(tmp_path):
+    path = saved(tmp_path / "a.png", np.arange(20, dtype=np.uint8).reshape(4, 5))
+    np.testing.assert_array_equal(read_image([path], "RAS").array, read_image([path]).array)
+    assert read_image([path], "RAS").orientation == "2D"

@@ -171,6 +171,18 @@ def test_a_spacing_of_the_wrong_unit_is_refused_before_memory_is_taken(spacing, 
     assert "GB in memory" in err
 
 
+def test_a_case_that_lies_otherwise_than_the_training_is_a_warning_with_the_counts(model, command, three, tmp_path):
+    file = three / "case1.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(file)), "SAR"), str(file))
+    code, out, err = command("predict", "-m", model, "-i", three, "-o", tmp_path / "out")
+    assert (code, err.count("SEG-D19")) == (0, 1)
+    assert "3 written" in out
+    (usual,) = json.loads((model / "model.json").read_text())["orientations"]
+    assert f"SEG-D19 warning  case case1 · {file}" in err
+    assert "orientation SAR" in err
+    assert f"one of the training's: 5 {usual}" in err
+
+
 def test_all_refused_is_exit_3(model, command, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.nii.gz").write_bytes(b"no image")

@@ -3,6 +3,7 @@ from attrs import evolve
 
 from seg import SegError
 from seg.settings import (
+    DataOptions,
     PredictOptions,
     Settings,
     TrainOptions,
@@ -18,6 +19,7 @@ FULL = Settings(
     labels={"cell": 255, 'a "b" = ü': 1},
     options={"planner": {"vram_gb": 11, "list": [1, 2.5, "x"]}, "layout": {"a": True}},
     train=TrainOptions(learning_rate=0.1, clip_norm=1.0), predict=PredictOptions(mirroring=False),
+    data=DataOptions(reorient="RAS"),
 )  # fmt: skip
 
 
@@ -121,4 +123,16 @@ def test_what_are_no_labels(text):
 def test_only_what_changes_results_differs():
     assert differences(FULL, evolve(FULL, device="cuda", folds=(), predict=PredictOptions())) == []
     assert differences(FULL, evolve(FULL, seed=8)) == ["seed: 7 then, 8 now"]
-    assert len(differences(FULL, Settings())) == 6
+    assert len(differences(FULL, Settings())) == 7
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPI", "SAR", ""])
+def test_orientations(code):
+    assert read_settings(None, [f"data.reorient={code}"], {}).data.reorient == code
+
+
+@pytest.mark.parametrize("code", ["ras", "RA", "RASS", "RLS", "RAA", "XYZ", "true", "1", "2D"])
+def test_what_is_no_orientation(code):
+    with pytest.raises(SegError, match=r"reorient|expected str") as caught:
+        read_settings(None, [f"data.reorient={code}"], {})
+    assert caught.value.exit_code == 2

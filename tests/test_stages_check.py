@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its users know
+from attrs import evolve
 
 from seg import Case, Dataset, Description, Exit, Labels, Record, SegError
 from seg.hookspecs import Offer
@@ -156,6 +157,22 @@ def test_warnings_refuse_nothing(tmp_path):
     }  # fmt: skip
     assert report.class_cases["spleen"] == 0
     assert report.orientations == {"LPS": 4, "RPS": 1}
+    (mixed,) = (record for record in report.records if record.code == "SEG-D19")
+    assert mixed.found == "mixed orientations: 4 LPS, 1 RPS"
+    assert "data.reorient" in mixed.advice
+    turned = check(evolve(made, description=evolve(made.description, orientation="RAS")))
+    assert set(report.records) - set(turned.records) == {mixed}
+    assert turned.orientations == report.orientations
+
+
+def test_flat_images_cannot_be_turned(tmp_path):
+    made = dataset(tmp_path)
+    for case in made.cases:
+        write(case.images[0], picture(int(case.id[-1]))[0])
+        write(case.label, truth()[2])
+    assert check(made).records == ()
+    (record,) = check(evolve(made, description=evolve(made.description, orientation="RAS"))).records
+    assert (record.code, record.severity, record.found[:12]) == ("SEG-D19", "warning", "5 2-D images")
 
 
 @pytest.mark.parametrize(("names", "paired"), [

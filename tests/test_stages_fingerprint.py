@@ -19,12 +19,13 @@ class Fixed:
     """A fingerprinter that knows its answer."""
 
     shapes: int = 2
+    orientations: tuple = ()
 
     def fingerprint(self, dataset, progress):
         for _ in dataset.cases:
             progress.advance()
         return Fingerprint(cases=("a", "b"), shapes=((1, 2, 3),) * self.shapes, spacings=((1.0, 1.0, 1.0),) * 2,
-                           relative_size_after_cropping=1.0, intensities=(ONE,))
+                           relative_size_after_cropping=1.0, intensities=(ONE,), orientations=dict(self.orientations))
 
 
 def test_the_source_is_kept():
@@ -35,6 +36,15 @@ def test_what_does_not_fit_the_data_set_names_the_fingerprinter():
     with pytest.raises(SegError, match="Fixed gave 3 shapes, expected 2") as caught:
         make_fingerprint(DATASET, Fixed(3))
     assert caught.value.exit_code == 6
+
+
+def test_a_fingerprinter_that_does_not_turn_the_images_is_named():
+    turned = evolve(DATASET, description=evolve(DATASET.description, orientation="RAS"))
+    with pytest.raises(SegError, match="Fixed gave images of orientation LPS, expected RAS") as caught:
+        make_fingerprint(turned, Fixed(orientations=(("RAS", 1), ("LPS", 1))))
+    assert caught.value.exit_code == 6
+    make_fingerprint(turned, Fixed(orientations=(("RAS", 2),)))
+    make_fingerprint(DATASET, Fixed(orientations=(("RAS", 1), ("LPS", 1))))
 
 
 def test_no_cases_are_refused():

@@ -53,6 +53,17 @@ def test_a_plan_that_does_not_fit_names_its_planner(changes, told):
     assert "'mine'" in str(caught.value)
 
 
+def test_a_fingerprint_of_images_that_lie_otherwise_is_refused():
+    mixed = evolve(FINGERPRINT, orientations={"LPS": 2, "RAS": 1})
+    turned = evolve(DESCRIPTION, orientation="RAS")
+    with pytest.raises(SegError, match=r"SEG-D22 .* lie as LPS, RAS; expected RAS") as caught:
+        make_plan(mixed, turned, NnUNetPlanner(), "nnunet", UNet(), "unet")
+    assert caught.value.exit_code == 3
+    for fingerprint, description in ((mixed, DESCRIPTION), (FINGERPRINT, turned),
+                                     (evolve(mixed, orientations={"RAS": 3}), turned)):
+        assert make_plan(fingerprint, description, NnUNetPlanner(), "nnunet", UNet(), "unet").configurations
+
+
 def test_a_fingerprint_of_other_channels_is_refused():
     two = evolve(DESCRIPTION, channel_names=("T1", "T2"))
     with pytest.raises(SegError, match="a fingerprint of 1 channels"):

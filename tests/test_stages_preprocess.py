@@ -129,6 +129,23 @@ def test_a_changed_plan_redoes_what_it_touches(dataset, tmp_path, changes, redon
     assert (times(folder) != before) is redone
 
 
+def test_an_orientation_turns_image_and_label_and_another_redoes_them(dataset, tmp_path):
+    plan = make_plan()
+    turned = evolve(plan, description=evolve(plan.description, orientation="SAR"))
+    run(dataset, tmp_path / "lying", plan)
+    run(dataset, tmp_path / "turned", turned)
+    for case in CASES:
+        lying, found = (Store(tmp_path / name).load(case).arrays for name in ("lying", "turned"))
+        for name in ("image", "label"):  # the files are LPS
+            one, other = (np.asarray(getattr(arrays, name)) for arrays in (lying, found))
+            np.testing.assert_allclose(np.flip(np.swapaxes(one, -1, -3), (-3, -2)), other, atol=1e-6)
+    before = times(tmp_path / "turned")
+    run(dataset, tmp_path / "turned", turned)
+    assert times(tmp_path / "turned") == before
+    run(dataset, tmp_path / "turned", plan)
+    assert times(tmp_path / "turned") != before
+
+
 def test_a_case_that_left_the_data_set_leaves_the_store(dataset, tmp_path):
     run(dataset, tmp_path / "cases")
     run(evolve(dataset, cases=dataset.cases[1:]), tmp_path / "cases")

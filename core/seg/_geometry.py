@@ -85,18 +85,19 @@ def from_sitk(image: Any, ending: str = "", components: int = 1) -> Geometry:
 def orientation(geometry: Geometry) -> str:
     """Where the axes x, y, z of the file point to, as "RAS" and the like; "2D" for a 2-D image.
 
-    Letters as in nibabel: R means that x grows towards the patient's right.
+    Letters as in nibabel and SimpleITK: R means that x grows towards the patient's right. Of oblique axes the one
+    nearest to a direction of the body is named first (as SimpleITK's DICOMOrient does).
     """
     if geometry.ndim == 2:
         return "2D"
     letters = (("L", "R"), ("P", "A"), ("S", "I"))  # SimpleITK's world is LPS
-    free, code = [0, 1, 2], ""
-    for column in range(3):
-        cosines = {row: geometry.direction[3 * row + column] for row in free}
-        axis = max(free, key=lambda row: abs(cosines[row]))
-        free.remove(axis)
-        code += letters[axis][cosines[axis] < 0]
-    return code
+    cosines = {(row, column): geometry.direction[3 * row + column] for row in range(3) for column in range(3)}
+    free, code = {0, 1, 2}, {}
+    for row, column in sorted(cosines, key=lambda at: (abs(cosines[at]), at), reverse=True):
+        if row in free and column not in code:
+            free.remove(row)
+            code[column] = letters[row][cosines[row, column] < 0]
+    return "".join(code[column] for column in range(3))
 
 
 def differences(one: Geometry, other: Geometry, *, channels: bool = False) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from seg._geometry import Geometry, differences, orientation
 from seg._guard import Raw, from_image, load, read_geometry, save, sitk_quietly
+from seg._turn import AS_IT_LIES, Turn, turn_to
 from seg.errors import Exit, Record, SegError
 from seg.files import whole_file
 from seg.inputs import find_inputs, image_ending
@@ -23,7 +24,7 @@ from seg.models import Labels, Spacing3
 
 __all__ = [
     "Geometry", "Volume", "find_inputs", "geometry_of", "image_faults", "join_channels", "label_faults", "label_ids",
-    "label_to_sitk", "orientation", "read_image", "read_label", "volume_from_sitk", "write_label",
+    "label_to_sitk", "orientation", "read_image", "read_label", "turn_of", "volume_from_sitk", "write_label",
 ]  # fmt: skip
 
 SENTINEL = 1e30  # beyond any unit of intensity; its square overflows float32
@@ -34,20 +35,29 @@ class Volume:
     """An image in memory.
 
     `array` is float32 (C, Z, Y, X), finite; `spacing` (z, y, x) in mm, 999 times the in-plane one across a 2-D image;
-    `geometry` the grid of its (first) file.
+    `geometry` the grid of its (first) file, from which `turn` led to the array: `turn.back` leads label maps and
+    probabilities back to it.
     """
 
     array: NDArray[np.float32]
     spacing: Spacing3
     geometry: Geometry
+    turn: Turn = AS_IT_LIES
+
+    @property
+    def orientation(self) -> str:
+        """Where the axes x, y, z of the array point to, as "RAS" and the like; "2D" for a 2-D image."""
+        own = orientation(self.geometry)
+        return own if self.geometry.ndim == 2 else self.turn.letters(own)
 
 
-def read_image(paths: Sequence[Path]) -> Volume:
+def read_image(paths: Sequence[Path], reorient: str = "") -> Volume:
     """Read one case's image.
 
     Args:
         paths: a file for each channel; or one file with several (a fourth axis, or colours, of which an alpha channel
             is dropped); or a folder with one DICOM series.
+        reorient: the orientation to turn a 3-D image to (`Description.orientation`); empty: as it lies.
 
     Raises:
         SegError: a file cannot be read (see `seg._guard.load`); channels lie differently (D04); a voxel is not finite
@@ -55,14 +65,14 @@ def read_image(paths: Sequence[Path]) -> Volume:
     """
     raws = [load(path) for path in paths]
     faults = [record for path, raw in zip(paths, raws, strict=True) for record in image_faults(raw.array, str(path))]
-    volume, records = join_channels(paths, raws)
+    volume, records = join_channels(paths, raws, reorient)
     errors = [record for record in (*faults, *records) if record.severity == "error"]
     if errors:
         raise SegError(errors)
     return volume
 
 
-def join_channels(paths: Sequence[Path], raws: Sequence[Raw]) -> tuple[Volume, list[Record]]:
+def join_channels(paths: Sequence[Path], raws: Sequence[Raw], reorient: str = "") -> tuple[Volume, list[Record]]:
     """One volume of several files, and how they disagree (D04); of other shapes than the first's they are left out."""
     first = raws[0].geometry
     records = [
@@ -71,11 +81,14 @@ def join_channels(paths: Sequence[Path], raws: Sequence[Raw]) -> tuple[Volume, l
         for path, raw in zip(paths[1:], raws[1:], strict=True)
         for code, found, expected in differences(first, raw.geometry, channels=True)
     ]  # fmt: skip
-    fitting = [raw.array for raw in raws if raw.array.shape[1:] == raws[0].array.shape[1:]]
-    array = np.empty((sum(map(len, fitting)), *first.shape), np.float32)
+    turn = turn_to(first, reorient)
+    grid = turn.grid(first)
+    fitting = [turn.forth(raw.array) for raw in raws if raw.array.shape[1:] == raws[0].array.shape[1:]]
+    array = np.empty((sum(map(len, fitting)), *grid.shape), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         np.concatenate(fitting, out=array, casting="unsafe")
-    return Volume(array=array, spacing=first.spacing_zyx, geometry=evolve(first, channels=len(array))), records
+    geometry = evolve(first, channels=len(array))
+    return Volume(array=array, spacing=grid.spacing_zyx, geometry=geometry, turn=turn), records
 
 
 def image_faults(array: NDArray[Any], file: str) -> list[Record]:
@@ -104,13 +117,16 @@ def not_finite(array: NDArray[Any], file: str) -> Record:
                   expected="finite numbers", advice="Replace them, by 0 say.", file=file)
 
 
-def read_label(path: Path, labels: Labels | None = None) -> tuple[NDArray[Any], Geometry]:
-    """Read a label map: ids (Z, Y, X), int16 where they fit, else int32.
+def read_label(
+    path: Path, labels: Labels | None = None, turn: Turn = AS_IT_LIES
+) -> tuple[NDArray[Any], Geometry]:
+    """Read a label map: ids (Z, Y, X), int16 where they fit, else int32; and their grid.
 
     Args:
         path: the file. Numbers of a float type are accepted where they are whole, three equal colours as grey.
         labels: what the numbers mean. With `Labels.file_values`, each stands for its id and all others are 0;
             without, an undeclared number is refused. None: the file's own numbers are given.
+        turn: that of the image (`Volume.turn`), so that the two stay together whatever rounding did to their headers.
 
     Raises:
         SegError: it cannot be read; it holds several channels (D15), NaN (D05), fractions or negative numbers (D11),
@@ -120,7 +136,7 @@ def read_label(path: Path, labels: Labels | None = None) -> tuple[NDArray[Any], 
     faults = label_faults(raw.array, labels, str(path))
     if faults:
         raise SegError(faults)
-    return label_ids(raw.array, labels), raw.geometry
+    return np.ascontiguousarray(turn.forth(label_ids(raw.array, labels))), turn.grid(raw.geometry)
 
 
 def label_faults(array: NDArray[Any], labels: Labels | None, file: str) -> list[Record]:
@@ -220,8 +236,8 @@ def label_to_sitk(array: NDArray[Any], geometry: Geometry, labels: Labels | None
     return image
 
 
-def volume_from_sitk(image: Any) -> Volume:
-    """A volume from a SimpleITK image of 2, 3 or 4 axes or of several components.
+def volume_from_sitk(image: Any, reorient: str = "") -> Volume:
+    """A volume from a SimpleITK image of 2, 3 or 4 axes or of several components; `reorient` as in `read_image`.
 
     Raises:
         SegError: it is of another dimension (D15), or holds what is not finite (D05, D06).
@@ -233,7 +249,9 @@ def volume_from_sitk(image: Any) -> Volume:
     errors = [record for record in image_faults(array, "the image in memory") if record.severity == "error"]
     if errors:
         raise SegError(errors)
-    return Volume(array=array.astype(np.float32), spacing=geometry.spacing_zyx, geometry=geometry)
+    turn = turn_to(geometry, reorient)
+    return Volume(array=turn.forth(array).astype(np.float32, order="C"), spacing=turn.grid(geometry).spacing_zyx,
+                  geometry=geometry, turn=turn)
 
 
 def geometry_of(path: Path) -> Geometry:
@@ -245,6 +263,11 @@ def geometry_of(path: Path) -> Geometry:
     if path.is_dir() and not image_ending(path):
         return load(path).geometry
     return read_geometry(path)
+
+
+def turn_of(path: Path, reorient: str) -> Turn:
+    """How `read_image` turns the image whose (first) file is `path`; without `reorient` nothing is read."""
+    return turn_to(geometry_of(path), reorient) if reorient else AS_IT_LIES
 
 
 def _counts(values: NDArray[Any]) -> str:

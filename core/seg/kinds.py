@@ -57,7 +57,11 @@ class Fingerprinter(Protocol):
     """Looks at every case once, and says what a planner may know."""
 
     def fingerprint(self, dataset: Dataset, progress: Progress) -> Fingerprint:
-        """The fingerprint of `dataset`, whose files have passed the check; `progress.advance()` after each case."""
+        """The fingerprint of `dataset`, whose files have passed the check; `progress.advance()` after each case.
+
+        Images are read by `seg.read_image(case.images, dataset.description.orientation)`, label maps with the turn of
+        their image, so that sizes and spacings are those of what is trained on.
+        """
 
 
 @runtime_checkable

@@ -131,7 +131,8 @@ class Model:
         """The label map of one image, in the files' own values.
 
         Args:
-            image: a SimpleITK image; or an array (Z, Y, X) or (C, Z, Y, X), for a 2-D model also (Y, X).
+            image: a SimpleITK image, which is turned as the training's were (`data.reorient`); or an array (Z, Y, X) or
+                (C, Z, Y, X), for a 2-D model also (Y, X), which is taken as it lies.
             spacing: mm of the array's spatial axes, in their order; not with a SimpleITK image.
 
         Returns:
@@ -143,9 +144,9 @@ class Model:
         from seg.images import label_to_sitk, volume_from_sitk
 
         if not isinstance(image, np.ndarray):
-            volume = volume_from_sitk(image)
+            volume = volume_from_sitk(image, self.description.plan.description.orientation)
             labels, _ = self.predict_volume(volume.array, volume.spacing)
-            return label_to_sitk(self.to_file_values(labels), volume.geometry)
+            return label_to_sitk(self.to_file_values(volume.turn.back(labels)), volume.geometry)
         if spacing is None:
             raise usage_error("an array without its spacing", expected="spacing=(z, y, x) in mm")
         array, full = _as_volume(image, spacing, len(self.description.plan.description.channel_names))
@@ -156,7 +157,7 @@ class Model:
     def predict_volume(
         self, array: NDArray[np.float32], spacing: Spacing3, *, probabilities: bool = False, case: str = ""
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm.
+        """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm, in the training's orientation.
 
         On request also the probabilities float32 (K, Z, Y, X), which are those before post-processing.
         """

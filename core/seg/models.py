@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from attrs.validators import ge, gt
 
 from seg.errors import Record
@@ -76,15 +76,26 @@ class Labels:
         return self.file_values.get(label_id, label_id)
 
 
+def orientation_code(_: Any, attribute: Attribute[str], value: str) -> None:
+    """Validator: empty, or where x, y and z point to, as "RAS" and the like."""
+    if value and not (len(value) == 3 and all(len(set(value) & set(pair)) == 1 for pair in ("LR", "AP", "SI"))):
+        raise ValueError(f"{attribute.name} {value!r}, expected one each of L or R, A or P, S or I, in the order of "
+                         "x, y, z; for example RAS")
+
+
 @frozen(kw_only=True)
 class Description:
-    """What a data set says of itself, without its images; all a planner may ask."""
+    """What a data set says of itself, without its images; all a planner may ask.
+
+    To `orientation` (letters as in `seg.orientation`) every image is turned when it is read; empty: as it lies.
+    """
 
     name: str
     channel_names: tuple[str, ...]
     labels: Labels
     training_cases: int
     file_ending: str = ".nii.gz"
+    orientation: str = field(default="", validator=orientation_code)
 
 
 @frozen(kw_only=True)

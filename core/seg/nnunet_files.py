@@ -86,14 +86,17 @@ def read_plan_file(path: Path, description: Description | None = None) -> Plan:
 
 
 def _for_data_set(plan: Plan, description: Description, file: str) -> Plan:
-    """The plan with `description` in place of its own, if they agree in what a network depends on."""
+    """The plan with `description` in place of its own, if they agree in what a network depends on.
+
+    Its orientation stays: to that the images are turned.
+    """
     for what, planned, given in (
         ("channels", plan.description.channel_names, description.channel_names),
         ("labels", plan.description.labels, description.labels),
     ):
         if planned != given:
             raise usage_error(f"a plan for other {what}: {planned}", expected=str(given), file=file)
-    return evolve(plan, description=description)
+    return evolve(plan, description=evolve(description, orientation=plan.description.orientation))
 
 
 def _description_beside(path: Path) -> Description:

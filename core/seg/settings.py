@@ -1,7 +1,7 @@
 """Everything a run was told, in one object: from defaults, a TOML file, `--set` and the command line, in this order.
 
 The file has a table `[run]` for the settings of the run itself, one for each kind of component (its options), and
-`[train]`, `[predict]`, `[metrics]`. `run.toml` of a run folder is such a file.
+`[data]`, `[train]`, `[predict]`, `[metrics]`. `run.toml` of a run folder is such a file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from seg.convert import from_data, load_toml, to_data
 from seg.errors import Exit, Record, SegError, nearest, usage_error
 from seg.files import write_text
 from seg.hookspecs import KINDS
+from seg.models import orientation_code
 from seg.options import fill, option, parse_value
+
+
+@frozen(kw_only=True)
+class DataOptions:
+    """How images are read."""
+
+    reorient: str = option("", "turn every volume to this orientation, and predictions back; RAS: x, y, z grow to "
+                           "the right, to the front, to the head; empty: as they lie")
+
+    def __attrs_post_init__(self) -> None:
+        orientation_code(self, attrs.fields(DataOptions).reorient, self.reorient)
 
 
 @frozen(kw_only=True)
@@ -72,6 +84,7 @@ class Settings:
     splits: str = ""
     plan: str = ""
     options: dict[str, dict[str, Any]] = field(factory=dict)
+    data: DataOptions = field(factory=DataOptions)
     train: TrainOptions = field(factory=TrainOptions)
     predict: PredictOptions = field(factory=PredictOptions)
     metrics: MetricOptions = field(factory=MetricOptions)
@@ -81,7 +94,8 @@ class Settings:
         return self.options.get(kind, {})
 
 
-GROUPS: dict[str, type] = {"train": TrainOptions, "predict": PredictOptions, "metrics": MetricOptions}
+GROUPS: dict[str, type] = {"data": DataOptions, "train": TrainOptions, "predict": PredictOptions,
+                           "metrics": MetricOptions}
 
 
 def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> Settings:

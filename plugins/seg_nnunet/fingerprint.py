@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from seg import (
     Case,
     Dataset,
+    Description,
     Fingerprint,
-    Labels,
     Progress,
     Record,
     SegError,
     bounding_box,
     nonzero_mask,
     option,
-    orientation,
     read_image,
     read_label,
 )
@@ -89,7 +88,7 @@ class NnUNetFingerprinter:
         workers, count = ThreadPoolExecutor(self.threads), len(dataset.cases)
         try:
             share = Share(draws=max(self.samples // count, 1), kept=max(KEPT // count, 1000))
-            tasks = [workers.submit(_measure, case, dataset.labels, share) for case in dataset.cases]
+            tasks = [workers.submit(_measure, case, dataset.description, share) for case in dataset.cases]
             found, records = [], []
             for outcome in _outcomes(tasks):
                 if isinstance(outcome, SegError):
@@ -112,15 +111,16 @@ def _outcomes(tasks: Sequence[Future[Measured]]) -> Iterator[Measured | SegError
             yield error
 
 
-def _measure(case: Case, labels: Labels, share: Share) -> Measured:
+def _measure(case: Case, description: Description, share: Share) -> Measured:
     """What is kept of one case.
 
     Raises:
         SegError: a file of it cannot be read, or image and label map differ in size (D01); the records name the case.
     """
+    labels = description.labels
     try:
-        volume = read_image(case.images)
-        label, _ = read_label(_label_path(case), labels)
+        volume = read_image(case.images, description.orientation)
+        label, _ = read_label(_label_path(case), labels, volume.turn)
     except SegError as error:
         raise SegError([evolve(record, case=case.id) for record in error.records], error.exit_code) from None
     image = volume.array  # (C, Z, Y, X)
@@ -136,7 +136,7 @@ def _measure(case: Case, labels: Labels, share: Share) -> Measured:
         shape=(z, y, x), spacing=volume.spacing, relative_size=cropped.size / label.size,
         samples=_samples([channel[box][inside] for channel in image], share),
         class_voxels={name: int(counts[list(ids)].sum()) for name, ids in labels.foreground.items()},
-        orientation=orientation(volume.geometry),
+        orientation=volume.orientation,
     )
 
 

@@ -56,9 +56,10 @@ def fingerprint(
     from seg.settings import read_settings
     from seg.stages.fingerprint import make_fingerprint
 
-    component, _ = discover().build("fingerprinter", name, read_settings(None, sets or [], {}).of("fingerprinter"))
+    settings = read_settings(None, sets or [], {})
+    component, _ = discover().build("fingerprinter", name, settings.of("fingerprinter"))
     with ConsoleProgress() as progress:
-        dataset, report = _checked(data, labels, progress, needs_folds=False)
+        dataset, report = _checked(data, labels, progress, needs_folds=False, reorient=settings.data.reorient)
         if report.errors:
             raise SegError(list(report.errors))
         found: Fingerprint = make_fingerprint(dataset, component, progress=progress)
@@ -82,6 +83,8 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     settings: shared.SettingsFile = None,
 ) -> None:
     """Decide everything from a fingerprint. Reads no image."""
+    from attrs import evolve
+
     from seg.convert import dump_json, load_json, write_json
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
     from seg.registry import discover
@@ -93,7 +96,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     rules, rules_use = registry.build("planner", chosen.planner, chosen.of("planner"))
     network, network_use = registry.build("architecture", chosen.architecture or rules.default_architecture,
                                           chosen.of("architecture"))
-    description = read_description(load_json(dataset), str(dataset))
+    description = evolve(read_description(load_json(dataset), str(dataset)), orientation=chosen.data.reorient)
     found = make_plan(read_fingerprint_file(fingerprint_file), description, rules, rules_use.name, network,
                       network_use.name, "")
     if export_nnunet:
@@ -130,7 +133,7 @@ def preprocess(
 
 
 def _checked(
-    data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool
+    data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool, reorient: str = ""
 ) -> tuple[Dataset, CheckReport]:
     """The data set at `data`, and the check of all its files."""
     from seg.registry import discover
@@ -138,5 +141,5 @@ def _checked(
     from seg.stages.check import check as check_dataset
     from seg.stages.check import find_dataset
 
-    dataset = find_dataset(data, discover(), parse_labels(labels) if labels else None)
+    dataset = find_dataset(data, discover(), parse_labels(labels) if labels else None, reorient)
     return dataset, check_dataset(dataset, needs_folds=needs_folds, progress=progress)

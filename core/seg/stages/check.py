@@ -23,7 +23,7 @@ The codes, and what each says:
 | SEG-D16 | a spacing that is no length; a warning where it is far from all others |
 | SEG-D17 | a faulty DICOM series |
 | SEG-D18 | a case's name cannot be a file's, or clashes with another's |
-| SEG-D19 | orientations are mixed (warning) |
+| SEG-D19 | orientations are mixed, or 2-D images cannot be turned to one (warning) |
 | SEG-D20 | classes that differ by side alone (warning) |
 | SEG-D21 | two cases have the same image (warning) |
 """
@@ -37,7 +37,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from seg.errors import Record, SegError
 from seg.models import Case, Dataset
@@ -91,6 +91,7 @@ def check(
         records += _fold_faults(dataset.cases, folds)
     records += _class_faults(dataset, cases)
     records += _odd_ones(cases)
+    records += _orientations(cases, dataset.description.orientation)
     records += _same_images(cases)
     foreground = dataset.labels.foreground
     return CheckReport(
@@ -102,13 +103,16 @@ def check(
     )  # fmt: skip
 
 
-def find_dataset(path: Path, registry: Registry, labels: dict[str, int] | None = None) -> Dataset:
+def find_dataset(
+    path: Path, registry: Registry, labels: dict[str, int] | None = None, orientation: str = ""
+) -> Dataset:
     """The data set at `path`, read by the first layout that recognises it.
 
     Args:
         path: a folder, or a list of files (CSV or JSON).
         registry: where the layouts come from.
         labels: name → file value, in place of what the layout knows of classes.
+        orientation: to which the stages after the check shall turn all images.
 
     Raises:
         SegError: nothing is there, no layout recognises it, or the one that does cannot read it.
@@ -126,7 +130,7 @@ def find_dataset(path: Path, registry: Registry, labels: dict[str, int] | None =
             continue
         if recognised:
             found: Dataset = layout.read(path, labels)
-            return found
+            return evolve(found, description=evolve(found.description, orientation=orientation))
     raise SegError(_unrecognised(path, registry, broken))
 
 
@@ -202,7 +206,7 @@ def _sides(names: Iterable[str]) -> list[Record]:
 
 
 def _odd_ones(cases: Sequence[Examined]) -> Iterator[Record]:
-    """Cases of another dimension (D15), of one slice (D15), of far spacing (D16), of mixed orientations (D19)."""
+    """Cases of another dimension (D15), of one slice (D15), of far spacing (D16)."""
     known = [(case.case, case.geometry) for case in cases if case.geometry is not None]
     if not known:
         return
@@ -221,12 +225,20 @@ def _odd_ones(cases: Sequence[Examined]) -> Iterator[Record]:
                                (geometry.spacing_zyx, medians))
             yield Record(code="SEG-D16", severity="warning", case=case, found=f"spacing ({spacing}) mm (z, y, x)",
                          expected=f"about ({middle}) mm, the median of all cases", advice="Is the unit right?")
-    turned = Counter(case.orientation for case in cases if case.orientation)
-    if len(turned) > 1:
-        counts = ", ".join(f"{count} {name}" for name, count in turned.most_common())
-        yield Record(code="SEG-D19", severity="warning", found=f"mixed orientations: {counts}",
-                     expected="the same for all cases",
-                     advice="Images are used as they lie; reorient them where the side of the body matters.")
+
+
+def _orientations(cases: Sequence[Examined], wanted: str) -> list[Record]:
+    """A warning on mixed orientations, or on what cannot be turned to the one that is wanted (D19)."""
+    found = Counter(case.orientation for case in cases if case.orientation)
+    if wanted and found["2D"]:
+        return [Record(code="SEG-D19", severity="warning", found=f"{found['2D']} 2-D images, which have no orientation",
+                       expected=f"volumes, which data.reorient={wanted} turns", advice="They are used as they lie.")]
+    if wanted or len(found) < 2:
+        return []
+    counts = ", ".join(f"{count} {name}" for name, count in found.most_common())
+    return [Record(code="SEG-D19", severity="warning", found=f"mixed orientations: {counts}",
+                   expected="the same for all cases",
+                   advice="Images are used as they lie; --set data.reorient=RAS turns them all to one orientation.")]
 
 
 def _same_images(cases: Sequence[Examined]) -> Iterator[Record]:

@@ -34,6 +34,9 @@ def make_fingerprint(
     counts = {"cases": (len(found.cases), cases), "shapes": (len(found.shapes), cases),
               "spacings": (len(found.spacings), cases), "intensities": (len(found.intensities), channels)}
     faults = [f"{given} {name}, expected {wanted}" for name, (given, wanted) in counts.items() if given != wanted]
+    orientation = dataset.description.orientation
+    others = set(found.orientations) - {orientation, "2D"} if orientation else set()
+    faults += [f"images of orientation {other}, expected {orientation}" for other in sorted(others)]
     if faults:
         who = f"the fingerprinter {type(fingerprinter).__name__} gave"
         raise SegError([Record(code="SEG-P05", found=f"{who} {fault}") for fault in faults], Exit.PLUGIN)

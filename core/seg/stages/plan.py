@@ -28,6 +28,10 @@ def make_plan(  # noqa: PLR0913, PLR0917 - two components with the names they we
     if len(fingerprint.intensities) != channels:
         raise SegError(Record(code="SEG-D22", found=f"a fingerprint of {len(fingerprint.intensities)} channels",
                               expected=f"{channels}, as the data set has: {', '.join(description.channel_names)}"))
+    turned, lying = description.orientation, ", ".join(fingerprint.orientations)
+    if turned and set(fingerprint.orientations) - {turned, "2D"}:
+        raise SegError(Record(code="SEG-D22", found=f"a fingerprint of images that lie as {lying}", expected=turned,
+                              advice="Make it with data.reorient too."))
     plan = planner.plan(fingerprint, description, architecture)
     plan = evolve(plan, planner=planner_name, architecture=architecture_name, source=source)
     faults = plan_faults(plan)

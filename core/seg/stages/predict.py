@@ -12,7 +12,7 @@ from attrs import frozen
 from seg.convert import load_json, write_json
 from seg.errors import Record, SegError, usage_error
 from seg.files import digest_file, digest_json, whole_file
-from seg.images import Geometry, orientation, read_image, write_label
+from seg.images import Volume, read_image, write_label
 from seg.inputs import find_inputs
 from seg.model import Model
 from seg.models import Case
@@ -78,22 +78,22 @@ def predict(
 
 def _one(model: Model, case: Case, output: Path, *, save_probabilities: bool) -> tuple[list[Path], list[Record]]:
     """Predict and write one case; the label map comes first in the list of files."""
-    volume = read_image(case.images)
+    volume = read_image(case.images, model.description.plan.description.orientation)
     labels, probabilities = model.predict_volume(volume.array, volume.spacing, probabilities=save_probabilities,
                                                  case=case.id)
     file = output / (case.id + volume.geometry.label_ending)
-    write_label(file, labels, volume.geometry, model.description.plan.description.labels)
+    write_label(file, volume.turn.back(labels), volume.geometry, model.description.plan.description.labels)
     files = [file]
     if probabilities is not None:
         files.append(output / f"{case.id}.npz")
         with whole_file(files[1]) as temporary:
-            np.savez_compressed(temporary, probabilities=probabilities.astype(np.float16))
-    return files, _orientation_note(model, case, volume.geometry)
+            np.savez_compressed(temporary, probabilities=volume.turn.back(probabilities.astype(np.float16)))
+    return files, _orientation_note(model, case, volume)
 
 
-def _orientation_note(model: Model, case: Case, geometry: Geometry) -> list[Record]:
-    """A warning where the case lies otherwise than every case of the training."""
-    known, own = model.description.orientations, orientation(geometry)
+def _orientation_note(model: Model, case: Case, volume: Volume) -> list[Record]:
+    """A warning where the case, as it is predicted, lies otherwise than every case of the training."""
+    known, own = model.description.orientations, volume.orientation
     if not known or own in known:
         return []
     seen = ", ".join(f"{count} {name}" for name, count in known.items())

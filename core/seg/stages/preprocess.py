@@ -95,6 +95,7 @@ def settings_digest(plan: Plan, configuration: Configuration) -> str:
         "dims": configuration.dims,
         "intensities": to_data(plan.intensities) if "ct" in configuration.normalization else None,
         "labels": to_data(plan.description.labels),
+        **({"orientation": plan.description.orientation} if plan.description.orientation else {}),
         **{name: settings[name] for name in _DECIDING},
     })
 
@@ -141,10 +142,10 @@ class _Work:
         return []
 
     def _prepare_and_store(self, case: Case) -> None:
-        volume = read_image(case.images)
+        volume = read_image(case.images, self.plan.description.orientation)
         label = None
         if case.label is not None:
-            label, _ = read_label(case.label, self.dataset.labels)
+            label, _ = read_label(case.label, self.dataset.labels, volume.turn)
             if label.shape != volume.array.shape[1:]:
                 raise SegError(Record(code="SEG-D01", case=case.id, file=str(case.label),
                                       found=f"label of size {label.shape}",

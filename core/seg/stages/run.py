@@ -72,7 +72,7 @@ def run(
     settings, progress = with_length(settings or Settings()), progress or Silent()
     registry = registry or discover()
     components = Components.resolve(settings, registry)
-    dataset = find_dataset(data, registry, settings.labels or None)
+    dataset = find_dataset(data, registry, settings.labels or None, settings.data.reorient)
     folder = RunFolder(out or Path("runs") / dataset.description.name)
     with locked(folder.path):
         progress = Logged(progress, folder.log)
@@ -141,10 +141,23 @@ def prepare_plan(
 def _plan(dataset: Dataset, fingerprint: Fingerprint, settings: Settings, components: Components) -> Plan:
     uses = components.uses
     if settings.plan:
-        return read_plan_file(Path(settings.plan), dataset.description)
+        return _given_plan(settings.plan, dataset)
     source = digest_json([to_data(fingerprint), to_data(uses["planner"]), to_data(uses["architecture"])])
     return make_plan(fingerprint, dataset.description, components.planner, uses["planner"].name,
                      components.architecture, uses["architecture"].name, source)
+
+
+def _given_plan(file: str, dataset: Dataset) -> Plan:
+    """The plan in a file, if it is for images that lie as these do when they are read."""
+    plan, wanted = read_plan_file(Path(file), dataset.description), dataset.description.orientation
+    if plan.description.orientation != wanted:
+        raise usage_error(f"a plan for images {_turned(plan.description.orientation)}", expected=_turned(wanted),
+                          file=file, advice="Set data.reorient to the plan's.")
+    return plan
+
+
+def _turned(orientation: str) -> str:
+    return f"turned to {orientation}" if orientation else "as they lie"
 
 
 def _with_choices(settings: Settings, folder: RunFolder) -> Settings:

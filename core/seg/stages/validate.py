@@ -12,7 +12,7 @@ from seg.arrays import write_array
 from seg.convert import to_data
 from seg.device import choose_device
 from seg.files import digest_file, digest_json
-from seg.images import Geometry, read_label, write_label
+from seg.images import Geometry, read_label, turn_of, write_label
 from seg.metrics import case_metrics, evaluation
 from seg.model import Model, fitted, ready
 from seg.models import Case, CaseMetrics, Evaluation
@@ -77,12 +77,16 @@ def fold_model(fold: Fold) -> Model:
 
 
 def compared(case: Case, predicted: NDArray[np.integer], folder: Path, fold: Fold) -> tuple[CaseMetrics, Path]:
-    """Write ids (Z, Y, X) of a case into `folder`, in the format of its label map, and compare them with that."""
+    """Write ids (Z, Y, X) of a case into `folder`, on the grid of its label map, and compare them with that.
+
+    `predicted` lies as the training's images do (`Description.orientation`), the file as the case's own.
+    """
     if case.label is None:
         raise AssertionError(f"the case {case.id} passed the check without a label")
     labels, tolerance = fold.plan.description.labels, fold.settings.metrics.tolerance_mm
     truth, geometry = read_label(case.label, labels)
     file = folder / prediction_name(case.id, geometry)
+    predicted = turn_of(case.images[0], fold.plan.description.orientation).back(predicted)
     write_label(file, predicted, geometry, labels)
     return case_metrics(truth, predicted, labels, geometry.spacing_zyx, tolerance, case.id), file
 
