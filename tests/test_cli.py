@@ -226,18 +226,32 @@ def test_what_needs_no_torch_imports_none(tmp_path, data):
     plan = ["plan", "--fingerprint", str(fingerprint), "--dataset", str(data / "dataset.json")]
     commands = [["--help"], ["list-plugins"], ["show", "architecture", "unetpp"],
                 ["run", "x", "--planner", "nnunt"], [*plan, "-o", str(tmp_path / "plan.json")],
-                [*plan, "--planner", "resenc_l", "--export-nnunet", str(tmp_path / "nnunet.json")]]  # fmt: skip
+                [*plan, "--planner", "resenc_l", "--export-nnunet", str(tmp_path / "nnunet.json")],
+                [*plan, "--explain"]]  # fmt: skip
     script = f"""
 import sys
 from seg_cli.main import execute
 codes = [execute(words) for words in {commands!r}]
-assert codes == [0, 0, 0, 2, 0, 0], codes
+assert codes == [0, 0, 0, 2, 0, 0, 0], codes
 assert "torch" not in sys.modules and "SimpleITK" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "3d_fullres" in json.loads((tmp_path / "plan.json").read_text())["configurations"]
     assert "patch_size" in json.loads((tmp_path / "nnunet.json").read_text())["configurations"]["3d_fullres"]
+
+
+def test_a_plan_is_explained_value_by_value(tmp_path, data, seg):
+    seg("fingerprint", data, "-o", tmp_path / "fingerprint.json")
+    words = ["plan", "--fingerprint", tmp_path / "fingerprint.json", "--dataset", data / "dataset.json"]
+    code, out, err = seg(*words, "--explain", "-o", tmp_path / "plan.json")
+    assert (code, err) == (0, "")
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert [line for line in out.splitlines() if line in ("plan", *written["configurations"])] == [
+        "plan", *written["configurations"]]
+    for configuration in written["configurations"].values():
+        for name, reason in configuration["reasons"].items():
+            assert re.search(rf"^{re.escape(name)} +│ .+ │ {re.escape(reason[:40])}", out, re.MULTILINE)
 
 
 def test_the_command_is_installed():
