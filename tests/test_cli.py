@@ -147,6 +147,21 @@ def test_a_start_that_was_refused_does_not_bind_the_folder(seg, tmp_path, data):
     assert seg(*words, "--seed", "4")[0] == Exit.USAGE
 
 
+def test_groups_and_copies_of_an_image_are_not_parted(seg, tmp_path, data):
+    rows = [f"{data}/imagesTr/phantom_{index:03d}_0000.nii.gz,{data}/labelsTr/phantom_{index:03d}.nii.gz,{name},{group}"
+            for index, name, group in zip((0, 1, 2, 3, 4, 0), "abcdef", ("p", *[""] * 5), strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,case,group", *rows]))
+    words = ["run", tmp_path / "list.csv", "--epochs", "1", "--dry-run"]
+    code, _, err = seg(*words, "-o", tmp_path / "run")
+    assert (code, err.count("SEG-D21 warning"), "SEG-D23" in err) == (0, 1, False)
+    folds = [set(split["val"]) for split in json.loads((tmp_path / "run/splits.json").read_text())]
+    assert sorted(map(sorted, folds)) == [["a", "f"], ["b"], ["c"], ["d"], ["e"]]
+    assert seg(*words, "-o", tmp_path / "run", "--fold", "5")[0] == Exit.USAGE
+    (tmp_path / "splits.json").write_text('[{"train": ["a", "b"], "val": ["f"]}]')
+    code, _, err = seg(*words, "-o", tmp_path / "other", "--splits", tmp_path / "splits.json")
+    assert (code, err.count("SEG-D23 warning")) == (0, 1)
+
+
 def test_list_plugins_is_read_by_programs(seg):
     code, out, _ = seg("list-plugins", "--json")
     rows = json.loads(out)

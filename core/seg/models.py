@@ -26,6 +26,7 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None = None
     group: str | None = None  # the patient, where several cases are of one
+    stratum: str | None = None  # what every fold shall have its share of: the hospital, the disease
 
 
 @frozen(kw_only=True)

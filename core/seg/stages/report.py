@@ -101,6 +101,8 @@ def _facts(dataset: Dataset | None, fingerprint: Fingerprint | None) -> list[Row
                  Row(name="channels", value=", ".join(dataset.description.channel_names))]
         groups = {case.group for case in dataset.cases if case.group}
         rows += [Row(name="patients", value=str(len(groups)))] if groups else []
+        strata = Counter(case.stratum or "–" for case in dataset.cases)
+        rows += [Row(name="strata", value=_counts(strata), reason="cases")] if len(strata) > 1 else []
     if fingerprint and fingerprint.shapes:
         rows += [
             Row(name="size (z, y, x)", value=_spread(fingerprint.shapes), reason="voxels after cropping"),
