@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import SimpleITK
@@ -68,6 +69,7 @@ def test_the_stages_are_commands(seg):
         (["run", "x", "--epochs", "0"], "--epochs"),
         (["run", "x", "--epochs", "1", "--budget", "1m"], "--budget"),
         (["run", "x", "--budget", "soon"], "90s"),
+        (["run", "x", "--recipe", "nnunt"], "recipe"),
         (["run", "x", "--labels", "cell"], "cell=255"),
         (["run", "x", "--settings", "nowhere.toml"], "nowhere.toml"),
         (["run"], "DATA"),
@@ -111,6 +113,21 @@ def test_settings_come_from_defaults_then_the_file_then_the_command_line(seg, tm
     assert "vram_gb = 11" in text
     assert '# name = "nnunet"' in text
     assert '# from = "segplug' in text
+
+
+@pytest.mark.parametrize("recipe", ["auto", "nnunet", "budget"])
+def test_the_flag_recipe_is_an_option_of_training(recipe, seg, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(data, out, settings, **_):
+        seen.append(settings)
+        return SimpleNamespace(evaluations={}, folder=tmp_path)
+
+    monkeypatch.setattr("seg.stages.run.run", remember)
+    assert seg("run", tmp_path, "--epochs", "1", "--recipe", recipe)[0] == 0
+    assert seg("run", tmp_path, "--epochs", "1", "--set", f"train.recipe={recipe}")[0] == 0
+    assert seen[0] == seen[1]
+    assert seen[0].train.recipe == recipe
 
 
 def test_a_dry_run_stops_after_the_estimates(seg, tmp_path, data):
