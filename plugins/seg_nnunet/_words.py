@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 AXES = "zyx"  # of the files, before they are transposed
 
 
-def by(lengths: Sequence[float]) -> str:
+def by(lengths: Iterable[float]) -> str:
     """Sizes or spacings: `36 × 50 × 35`."""
     return " × ".join(f"{length:.6g}" for length in lengths)
 
