@@ -48,7 +48,8 @@ CODES = {
     "SEG-C08": "no run folder, or a stage before this one is not done",
     "SEG-C09": "a file of folds is none, or a plan asks for a normalisation that cannot be done",
     "SEG-D22": "a fingerprint of another number of channels than the data set has, or of images that lie otherwise",
-    "SEG-D23": "a file of folds names unknown cases, or a case for both training and validation",
+    "SEG-D23": "a file of folds names unknown cases, a case or a group for both training and validation, or nothing "
+               "for one of them; a warning where it parts cases of the same image",
     "SEG-D24": "a channel of `rgb_to_0_1` leaves 0 to 255",
     "SEG-D30": "a file of the case store is damaged",
     "SEG-D31": "a case is not in the case store",

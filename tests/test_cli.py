@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import SimpleITK
@@ -68,6 +69,7 @@ def test_the_stages_are_commands(seg):
         (["run", "x", "--epochs", "0"], "--epochs"),
         (["run", "x", "--epochs", "1", "--budget", "1m"], "--budget"),
         (["run", "x", "--budget", "soon"], "90s"),
+        (["run", "x", "--recipe", "nnunt"], "recipe"),
         (["run", "x", "--labels", "cell"], "cell=255"),
         (["run", "x", "--settings", "nowhere.toml"], "nowhere.toml"),
         (["run"], "DATA"),
@@ -113,6 +115,21 @@ def test_settings_come_from_defaults_then_the_file_then_the_command_line(seg, tm
     assert '# from = "segplug' in text
 
 
+@pytest.mark.parametrize("recipe", ["auto", "nnunet", "budget"])
+def test_the_flag_recipe_is_an_option_of_training(recipe, seg, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(data, out, settings, **_):
+        seen.append(settings)
+        return SimpleNamespace(evaluations={}, folder=tmp_path)
+
+    monkeypatch.setattr("seg.stages.run.run", remember)
+    assert seg("run", tmp_path, "--epochs", "1", "--recipe", recipe)[0] == 0
+    assert seg("run", tmp_path, "--epochs", "1", "--set", f"train.recipe={recipe}")[0] == 0
+    assert seen[0] == seen[1]
+    assert seen[0].train.recipe == recipe
+
+
 def test_a_dry_run_stops_after_the_estimates(seg, tmp_path, data):
     code, _, err = seg("run", data, "-o", tmp_path / "run", "--epochs", "3", "--dry-run")
     assert code == 0
@@ -145,6 +162,21 @@ def test_a_start_that_was_refused_does_not_bind_the_folder(seg, tmp_path, data):
     assert seg(*words, "--splits", "nowhere.json")[0] == Exit.USAGE
     assert seg(*words)[0] == 0
     assert seg(*words, "--seed", "4")[0] == Exit.USAGE
+
+
+def test_groups_and_copies_of_an_image_are_not_parted(seg, tmp_path, data):
+    rows = [f"{data}/imagesTr/phantom_{index:03d}_0000.nii.gz,{data}/labelsTr/phantom_{index:03d}.nii.gz,{name},{group}"
+            for index, name, group in zip((0, 1, 2, 3, 4, 0), "abcdef", ("p", *[""] * 5), strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,case,group", *rows]))
+    words = ["run", tmp_path / "list.csv", "--epochs", "1", "--dry-run"]
+    code, _, err = seg(*words, "-o", tmp_path / "run")
+    assert (code, err.count("SEG-D21 warning"), "SEG-D23" in err) == (0, 1, False)
+    folds = [set(split["val"]) for split in json.loads((tmp_path / "run/splits.json").read_text())]
+    assert sorted(map(sorted, folds)) == [["a", "f"], ["b"], ["c"], ["d"], ["e"]]
+    assert seg(*words, "-o", tmp_path / "run", "--fold", "5")[0] == Exit.USAGE
+    (tmp_path / "splits.json").write_text('[{"train": ["a", "b"], "val": ["f"]}]')
+    code, _, err = seg(*words, "-o", tmp_path / "other", "--splits", tmp_path / "splits.json")
+    assert (code, err.count("SEG-D23 warning")) == (0, 1)
 
 
 def test_list_plugins_is_read_by_programs(seg):
@@ -226,18 +258,32 @@ def test_what_needs_no_torch_imports_none(tmp_path, data):
     plan = ["plan", "--fingerprint", str(fingerprint), "--dataset", str(data / "dataset.json")]
     commands = [["--help"], ["list-plugins"], ["show", "architecture", "unetpp"],
                 ["run", "x", "--planner", "nnunt"], [*plan, "-o", str(tmp_path / "plan.json")],
-                [*plan, "--planner", "resenc_l", "--export-nnunet", str(tmp_path / "nnunet.json")]]  # fmt: skip
+                [*plan, "--planner", "resenc_l", "--export-nnunet", str(tmp_path / "nnunet.json")],
+                [*plan, "--explain"]]  # fmt: skip
     script = f"""
 import sys
 from seg_cli.main import execute
 codes = [execute(words) for words in {commands!r}]
-assert codes == [0, 0, 0, 2, 0, 0], codes
+assert codes == [0, 0, 0, 2, 0, 0, 0], codes
 assert "torch" not in sys.modules and "SimpleITK" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "3d_fullres" in json.loads((tmp_path / "plan.json").read_text())["configurations"]
     assert "patch_size" in json.loads((tmp_path / "nnunet.json").read_text())["configurations"]["3d_fullres"]
+
+
+def test_a_plan_is_explained_value_by_value(tmp_path, data, seg):
+    seg("fingerprint", data, "-o", tmp_path / "fingerprint.json")
+    words = ["plan", "--fingerprint", tmp_path / "fingerprint.json", "--dataset", data / "dataset.json"]
+    code, out, err = seg(*words, "--explain", "-o", tmp_path / "plan.json")
+    assert (code, err) == (0, "")
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert [line for line in out.splitlines() if line in ("plan", *written["configurations"])] == [
+        "plan", *written["configurations"]]
+    for configuration in written["configurations"].values():
+        for name, reason in configuration["reasons"].items():
+            assert re.search(rf"^{re.escape(name)} +│ .+ │ {re.escape(reason[:40])}", out, re.MULTILINE)
 
 
 def test_the_command_is_installed():

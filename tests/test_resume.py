@@ -200,7 +200,7 @@ from seg import store
 from seg_cli.main import execute
 write = store.Store.write
 def killed(self, case, *rest):
-    if len(self.cases) == 2:
+    if len(self.cases) >= 2:
         os.kill(os.getpid(), signal.SIGKILL)
     write(self, case, *rest)
 store.Store.write = killed

@@ -136,6 +136,16 @@ def test_the_same_command_does_nothing_twice(run, data, command):
     assert made(run) == before
 
 
+def test_other_words_in_a_plan_are_no_other_training(run, command, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    plan = json.loads((run / "plan.json").read_text())
+    plan["configurations"]["3d_fullres"]["reasons"] = {"patch": "So be it."}
+    (tmp_path / "run/plan.json").write_text(json.dumps(plan))
+    code, _, err = command("train", tmp_path / "run")
+    assert code == 0
+    assert "trained already" in err
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [(["--seed", "1"], "seed: 0 then, 1 now"), (["--epochs", "2"], "epochs: 1 then, 2 now"),

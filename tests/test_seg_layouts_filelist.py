@@ -45,19 +45,21 @@ def test_a_table(root, sign):
     assert found.faults == ()
 
 
-def test_channels_cases_and_groups(root):
-    text = "image_1,image_0,label,case,group\nb.png,a.png,truth_a.png,first,patient 1\n"
+def test_channels_cases_groups_and_strata(root):
+    text = "image_1,image_0,label,case,group,stratum\nb.png,a.png,truth_a.png,first,patient 1,north\n"
     (case,) = LAYOUT.read(listed(root, "\ufeff" + text), None).cases
-    assert (case.id, case.group) == ("first", "patient 1")
+    assert (case.id, case.group, case.stratum) == ("first", "patient 1", "north")
     assert [path.name for path in case.images] == ["a.png", "b.png"]
 
 
 def test_json_says_the_same(root):
-    rows = [{"image": "a.png", "label": "truth_a.png", "group": "x"}, {"image": "b.png", "label": "truth_b.png"}]
+    rows = [{"image": "a.png", "label": "truth_a.png", "group": "x", "stratum": 3},
+            {"image": "b.png", "label": "truth_b.png"}]
     one = LAYOUT.read(listed(root, rows, "one.json"), None)
     other = LAYOUT.read(listed(root, {"cases": rows, "labels": {"background": 0, "p": 1, "q": 2},
                                       "channel_names": ["CT"]}, "two.json"), None)
     assert one.cases == other.cases
+    assert [(case.group, case.stratum) for case in one.cases] == [("x", "3"), (None, None)]
     assert other.description.channel_names == ("CT",)
     assert list(other.labels.values) == ["background", "p", "q"]
 
@@ -93,7 +95,7 @@ def test_each_fault_of_a_table_has_its_line(root, text, places):
     ({"labels": {"background": 0}}, ["$.cases"]),
     ({"cases": [{"image": "a.png", "label": "b.png"}], "labels": {"background": 0, "x": 2}}, ["$.labels.x"]),
     ({"cases": [{"image": "a.png", "label": "b.png"}], "labels": 3}, ["$.labels"]),
-    ([{"image": 3, "label": "b.png", "group": []}], ["$[0].image", "$[0].group"]),
+    ([{"image": 3, "label": "b.png", "group": [], "stratum": 0.5}], ["$[0].image", "$[0].group", "$[0].stratum"]),
     ([], ["$"]), ("{", ["$"]), ("7", ["$"]),
 ])
 def test_each_fault_of_a_json_list_has_its_place(root, data, places):

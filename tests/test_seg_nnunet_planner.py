@@ -2,14 +2,15 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg import Description, Fingerprint, Intensities, Labels, Plan, SegError
+from seg import Configuration, Description, Fingerprint, Intensities, Labels, Plan, SegError, Topology
 from seg.convert import from_data, to_data
 from seg.nnunet_files import fingerprint_from_nnunet, plan_to_nnunet, read_description
 from seg.stages.plan import plan_faults
@@ -20,6 +21,7 @@ from seg_unet.unet import UNet
 GOLDEN = Path(__file__).parents[2] / "shared" / "peer" / "golden_plans.json"
 PLANNERS = {"ExperimentPlanner": NnUNetPlanner(), "nnUNetPlannerResEncM": ResEncMPlanner(),
             "nnUNetPlannerResEncL": ResEncLPlanner(), "nnUNetPlannerResEncXL": ResEncXLPlanner()}
+NOT_DECIDED = {"schema", "description", "planner", "architecture", "reasons", "source"}
 NEAR = {"spacing", "median_image_size_in_voxels"}
 NOT_IN_PLANS = {"data_identifier", "next_stage", "num_pool_per_axis", "vram_estimate",
                 "vram_estimate_from_real_network"}
@@ -41,6 +43,10 @@ def cases(shapes, spacings, **changes):
 def data_set(training_cases=20, **labels):
     values = {"background": 0, **(labels or {"liver": 1})}
     return Description(name="d", channel_names=("MR",), labels=Labels(values=values), training_cases=training_cases)
+
+
+def names_of(kind):
+    return {field.name for field in fields(kind)}
 
 
 LARGE = cases([(482, 512, 512)] * 3, [(1.0, 0.77, 0.77)] * 3)
@@ -88,10 +94,12 @@ def test_every_plan_fits_together_and_survives_its_file(data, size, spacing, pla
     assert plan_faults(found) == []
     assert from_data(json.loads(json.dumps(to_data(found))), Plan) == found
     assert set(found.configurations) in ({"2d", "3d_fullres"}, {"2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"})
+    assert set(found.reasons) == names_of(Plan) - NOT_DECIDED
     for configuration in found.configurations.values():
         assert configuration.batch >= 2
-        assert {"spacing", "patch", "batch", "topology", "normalization", "mirror_axes"} <= set(configuration.reasons)
-        assert all(reason.endswith(".") for reason in configuration.reasons.values())
+        topology = {f"topology.{name}" for name in names_of(Topology)}
+        assert set(configuration.reasons) == (names_of(Configuration) | topology) - {"name", "reasons"}
+        assert all(re.search(r"^[\w'].*\.$", reason) for reason in configuration.reasons.values())
         for axis, length in enumerate(configuration.patch):
             assert length % math.prod(stride[axis] for stride in configuration.topology.strides) == 0
 
@@ -114,6 +122,38 @@ def test_the_cascade_repeats_full_resolution_with_the_classes_as_further_channel
     assert cascade.topology == evolve(full.topology, in_channels=1 + 2)
     assert (cascade.patch, cascade.batch, cascade.batch_dice) == (full.patch, full.batch, True)
     assert "3d_lowres" not in plan(SMALL, data_set()).configurations
+
+
+def test_reasons_name_the_numbers_that_decide_and_what_else_there_would_be():
+    hippocampus = plan(cases([(36, 50, 35)] * 260, [(1.0, 1.0, 1.0)] * 260), data_set(260, front=1, back=2))
+    flat, full = (hippocampus.configurations[name] for name in ("2d", "3d_fullres"))
+    assert (flat.batch, full.batch) == (366, 9)
+    assert "at most 5 % of the data set's voxels, which is 366 patches" in flat.reasons["batch"]
+    assert full.reasons["batch"].startswith("Memory for 58 patches (560 million / 19.17 million · 2)")
+    assert full.reasons["batch"].endswith("Without the share of the data set it would be 58.")
+    assert "142 % of the median image" in hippocampus.reasons["configurations"]
+    large = plan(LARGE, data_set()).configurations
+    assert "and 128 × 160 × 128 would have 563.4 million." in large["3d_fullres"].reasons["patch"]
+    assert "A larger one would show no more of the image." in large["2d"].reasons["patch"]
+    assert "coarsened 31 times by 3 %" in large["3d_lowres"].reasons["spacing"]
+    coarse = plan(cases([(20, 320, 320)] * 9 + [(30, 320, 320)], [(3.6, 0.62, 0.62)] * 9 + [(2.4, 0.62, 0.62)]),
+                  data_set()).configurations["3d_fullres"]
+    assert "3 times coarser and 3 times shorter" in coarse.reasons["spacing"]
+    assert f"the 10th percentile, {coarse.spacing[0]:g} mm" in coarse.reasons["spacing"]
+    given_ = plan(SMALL, data_set(), NnUNetPlanner(spacing=(1.0, 2.0, 1.5), mirroring="none")).configurations["2d"]
+    assert "the rules would give 1 × 1 × 1 mm" in given_.reasons["spacing"]
+    assert "With auto: All axes" in given_.reasons["mirror_axes"]
+
+
+def test_a_reason_whose_number_a_budget_changed_is_replaced():
+    full = plan(LARGE, data_set()).configurations["3d_fullres"]
+    for form, reason in NnUNetPlanner().reductions(full):
+        replaced = {name for name in full.reasons if full.reasons[name] != form.reasons[name]}
+        changed = {name for name in names_of(Configuration) if getattr(form, name) != getattr(full, name)}
+        changed |= {f"topology.{name}" for name in ("features", "strides")
+                    if getattr(form.topology, name) != getattr(full.topology, name)}
+        assert changed - {"reasons"} <= replaced
+        assert reason in form.reasons.values()
 
 
 def test_a_given_spacing_decides_the_order_of_the_axes():

@@ -133,6 +133,18 @@ def test_too_few_cases_for_the_folds(tmp_path, cases, folds, needed, refused):
     assert [record.code for record in report.errors] == ["SEG-D13"] * refused
 
 
+def test_copies_of_an_image_count_once_for_the_folds(tmp_path):
+    made = dataset(tmp_path, 6)
+    for number in (1, 2):
+        write(tmp_path / f"image{number}_0.nii.gz", picture(0))
+    report = check(made)
+    assert report.same_images == (("case0", "case1", "case2"),)
+    assert told(report, "warning") == {("SEG-D21", "case1"), ("SEG-D21", "case2")}
+    (record,) = report.errors
+    assert (record.code, record.found[:23]) == ("SEG-D13", "4 groups in 6 cases (ca")
+    assert check(made, folds=4).errors == ()
+
+
 def test_no_foreground_anywhere(tmp_path):
     made = dataset(tmp_path)
     for case in made.cases:
@@ -142,7 +154,7 @@ def test_no_foreground_anywhere(tmp_path):
 
 def test_warnings_refuse_nothing(tmp_path):
     labels = Labels(values={"background": 0, "Left kidney": 1, "right kidney": 2, "spleen": 3})
-    made = dataset(tmp_path, labels=labels)
+    made = dataset(tmp_path, 6, labels)
     write(tmp_path / "image0_0.nii.gz", picture(0), direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     write(tmp_path / "label0.nii.gz", truth(), direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     write(tmp_path / "image1_0.nii.gz", picture(0) * 0)
@@ -156,9 +168,9 @@ def test_warnings_refuse_nothing(tmp_path):
         ("SEG-D21", "case4"),
     }  # fmt: skip
     assert report.class_cases["spleen"] == 0
-    assert report.orientations == {"LPS": 4, "RPS": 1}
+    assert report.orientations == {"LPS": 5, "RPS": 1}
     (mixed,) = (record for record in report.records if record.code == "SEG-D19")
-    assert mixed.found == "mixed orientations: 4 LPS, 1 RPS"
+    assert mixed.found == "mixed orientations: 5 LPS, 1 RPS"
     assert "data.reorient" in mixed.advice
     turned = check(evolve(made, description=evolve(made.description, orientation="RAS")))
     assert set(report.records) - set(turned.records) == {mixed}

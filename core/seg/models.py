@@ -26,6 +26,7 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None = None
     group: str | None = None  # the patient, where several cases are of one
+    stratum: str | None = None  # what every fold shall have its share of: the hospital, the disease
 
 
 @frozen(kw_only=True)
@@ -177,7 +178,7 @@ class Configuration:
 
     `patch` has the network's axes, two or three. `spacing` always has three: for a 2-D configuration its first entry
     is not used, slices are never resampled across. `mirror_axes` count the axes of the patch. `reasons` says of a
-    field why it has its value.
+    field why it has its value, of one of the topology under `topology.<field>`.
     """
 
     name: str

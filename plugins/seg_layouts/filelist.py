@@ -1,7 +1,8 @@
 """A list of files: a CSV table with a header, or JSON.
 
-CSV columns: `image` (or `image_0`, `image_1`, …), `label`, and if wanted `case` and `group` (the patient). JSON: a list
-of objects with these keys, or {"labels": {…}, "channel_names": […], "cases": [ … ]}. Paths are relative to the list.
+CSV columns: `image` (or `image_0`, `image_1`, …), `label`, and if wanted `case`, `group` (the patient: its cases share
+a fold) and `stratum` (the hospital, say: each fold gets its share). JSON: a list of objects with these keys, or
+{"labels": {…}, "channel_names": […], "cases": [ … ]}. Paths are relative to the list.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from seg import Case, Dataset, Description, Labels, SegError, case_name, image_e
 from seg_layouts._contents import found_channels, found_labels
 from seg_layouts._shared import Faults, channel_names, check_labels, dataset, given_labels, inside, load_object
 
-COLUMNS = ("image", "label", "case", "group")
+TEXTS = ("case", "group", "stratum")
+COLUMNS = ("image", "label", *TEXTS)
 
 
 @frozen(kw_only=True)
 class FileListLayout:
-    """A CSV or JSON list with the image files, the label map, and optionally case and group of each case."""
+    """A CSV or JSON list with the image files, the label map, and optionally case, group and stratum of each case."""
 
     def recognises(self, path: Path) -> bool:
         """A file ending in .csv, .tsv or .json that is no `dataset.json`."""
@@ -117,7 +119,7 @@ def _case(row: dict[str, Any], root: Path, place: str, faults: Faults) -> Case |
     paths = [inside(root, row[key], f"{place}.{key}", faults) for key in keys]
     label = inside(root, row["label"], f"{place}.label", faults)
     images = tuple(path for path in paths if path)
-    texts = {key: row[key] for key in ("case", "group") if row.get(key) is not None}
+    texts = {key: row[key] for key in TEXTS if row.get(key) is not None}
     for key, value in texts.items():
         if not isinstance(value, str | int):
             faults.add(f"{place}.{key}", f"{value!r}", "a text")
@@ -125,4 +127,4 @@ def _case(row: dict[str, Any], root: Path, place: str, faults: Faults) -> Case |
         return None
     name = re.sub(r"_0000$", "", case_name(images[0]))
     return Case(id=str(texts.get("case", name)), images=images, label=label,
-                group=str(texts["group"]) if "group" in texts else None)
+                **{key: str(texts[key]) for key in ("group", "stratum") if key in texts})

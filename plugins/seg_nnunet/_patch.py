@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from attrs import evolve, frozen
 
 from seg import Exit, Record, SegError, Topology
-from seg_nnunet._topology import SMALLEST_MAP, Pooling, pooling
+from seg_nnunet._topology import Pooling, network_reasons, pooling
+from seg_nnunet._words import by, counted, million, percent
 
 SMALLEST_BATCH = 2
 START_EDGE = {2: 2048, 3: 256}  # voxels: a square or a cube of this edge, in mm, is where the search starts
@@ -39,6 +40,23 @@ class Preset:
         factor = gb / self.gb
         return evolve(self, values_2d=self.values_2d * factor, values_3d=self.values_3d * factor, gb=gb)
 
+    def room(self, dims: int) -> Room:
+        """What holds for patches of `dims` axes."""
+        values, reference = (self.values_2d, self.batch_2d) if dims == 2 else (self.values_3d, self.batch_3d)
+        return Room(values=values, reference=reference, needed=SMALLEST_BATCH if self.patient else reference,
+                    gb=self.gb, data_share=self.data_share)
+
+
+@frozen(kw_only=True)
+class Room:
+    """`reference` patches of `values` feature map values fill `gb`; a patch is shrunk until `needed` of it fit."""
+
+    values: float
+    reference: int
+    needed: int
+    gb: float
+    data_share: float
+
 
 @frozen(kw_only=True)
 class Fit:
@@ -63,25 +81,25 @@ def fit(spacing: Sequence[float], median: Sequence[float], voxels: float, memory
     Raises:
         SegError: nothing fits (exit 5).
     """
-    flat = len(spacing) == 2
-    values, reference = (limits.values_2d, limits.batch_2d) if flat else (limits.values_3d, limits.batch_3d)
-    needed = SMALLEST_BATCH if limits.patient else reference
-    start = pooling(spacing, [min(*pair) for pair in zip(_start(spacing), median, strict=True)])
-    found, seen = start, {start.patch}
+    room = limits.room(len(spacing))
+    found = start = pooling(spacing, [min(*pair) for pair in zip(_start(spacing), median, strict=True)])
     topology, estimate = memory(found)
-    while estimate * needed > values * reference:
+    tried = {found.patch: estimate}
+    while estimate * room.needed > room.values * room.reference:
         found = _smaller(found, spacing, median)
-        if found.patch in seen or len(found.strides) < 2 or min(found.patch) < 1:
+        if found.patch in tried or len(found.strides) < 2 or min(found.patch) < 1:
             raise _too_big(start.patch, limits.gb)
-        seen.add(found.patch)
         topology, estimate = memory(found)
-    wanted = round(values / estimate * reference)
+        tried[found.patch] = estimate
+    wanted = round(room.values / estimate * room.reference)
     cap = round(voxels * limits.data_share / np.prod(found.patch, dtype=np.float64))
     batch = max(min(wanted, cap), SMALLEST_BATCH)
     reasons = {
-        "patch": _patch_reason(start, found, median, limits.gb),
-        "batch": _batch_reason(wanted, cap, limits),
-        "topology": _topology_reason(found, topology, estimate),
+        "patch": _patch_reason(tried, median, room),
+        "batch": _batch_reason(wanted, cap, room, f"{million(room.values)} / {million(estimate)} · {room.reference}"),
+        "topology": f"{topology.stages} stages: one, and one more for each of {len(found.strides) - 1} halvings. The "
+                    f"feature maps of a sample hold {million(estimate)} values.",
+        **network_reasons(found, spacing, topology),
     }
     return Fit(patch=found.patch, batch=batch, topology=topology, reasons=reasons)
 
@@ -106,37 +124,32 @@ def _smaller(found: Pooling, spacing: Sequence[float], median: Sequence[float]) 
 
 
 def _too_big(patch: Sequence[int], gb: float) -> SegError:
-    record = Record(code="SEG-R05", found=f"no patch fits {gb:g} GB, though {_by(patch)} was made smaller and smaller",
+    record = Record(code="SEG-R05", found=f"no patch fits {gb:g} GB, though {by(patch)} was made smaller and smaller",
                     advice="Raise planner.vram_gb, or choose a smaller architecture.")
     return SegError(record, Exit.RESOURCES)
 
 
-def _patch_reason(start: Pooling, found: Pooling, median: Sequence[float], gb: float) -> str:
-    if start.patch == found.patch:
-        whole = all(length >= full for length, full in zip(found.patch, median, strict=True))
-        what = "The median image" if whole else "As many mm along each axis, within the median image"
-        return f"{what} of {_by(median)} voxels, which fits {gb:g} GB; a multiple of {_by(found.divisors)}."
-    return (f"Shrunk from {_by(start.patch)}, along the axis that covers most of the median image of {_by(median)} "
-            f"voxels, until it fitted {gb:g} GB; a multiple of {_by(found.divisors)}.")
+def _patch_reason(tried: Mapping[tuple[int, ...], int], median: Sequence[float], room: Room) -> str:
+    """Where the search began, what fits, and what did not; `tried` maps each patch to its feature map values."""
+    sizes, dims = list(tried), len(median)
+    fits, most = million(tried[sizes[-1]]), million(room.values * room.reference / room.needed)
+    begun = (f"Begun at {by(sizes[0])}: as many mm along each axis as fill {START_EDGE[dims]}{'²³'[dims - 2]} voxels, "
+             f"within the median image of {by(median)}, rounded up to whole halvings.")
+    if len(sizes) > 1:
+        return (f"{begun} Shrunk in {counted(len(sizes) - 1, 'step')}, each along the axis that covers most of "
+                f"the image, to {fits} feature map values; {most} are allowed ({room.needed} such patches fill "
+                f"{room.gb:g} GB), and {by(sizes[-2])} would have {million(tried[sizes[-2]])}.")
+    whole = all(length >= full for length, full in zip(sizes[0], median, strict=True))
+    return (f"{begun} Its {fits} feature map values fit at once ({most} for {room.gb:g} GB). "
+            f"{'A larger one would show no more of the image' if whole else 'Nothing larger is tried'}.")
 
 
-def _batch_reason(wanted: int, cap: int, limits: Preset) -> str:
-    if max(min(wanted, cap), SMALLEST_BATCH) > min(wanted, cap):
-        return f"The smallest batch there is; memory would allow {wanted}, {_share(limits)} of the data set {cap}."
+def _batch_reason(wanted: int, cap: int, room: Room, memory: str) -> str:
+    """What memory and the size of the data set would each allow, and what the one that decides costs."""
+    rule = (f"Memory for {wanted} patches ({memory}), at most {percent(room.data_share)} of the data set's voxels, "
+            f"which is {cap} patches, and at least {SMALLEST_BATCH}: {max(min(wanted, cap), SMALLEST_BATCH)}.")
+    if min(wanted, cap) < SMALLEST_BATCH:
+        return f"{rule} Without the least it would be {min(wanted, cap)}."
     if cap < wanted:
-        return f"A batch may show {_share(limits)} of the data set's voxels at most; memory would allow {wanted}."
-    return f"As many patches as fill {limits.gb:g} GB."
-
-
-def _share(limits: Preset) -> str:
-    return f"{100 * limits.data_share:g} %"
-
-
-def _topology_reason(found: Pooling, topology: Topology, estimate: int) -> str:
-    times = ", ".join(str(by.bit_length() - 1) for by in found.divisors)
-    return (f"{topology.stages} stages: the axes are halved {times} times, the finer ones first, until they are "
-            f"shorter than {SMALLEST_MAP} voxels; {estimate / 1e6:.1f} million feature map values a sample.")
-
-
-def _by(lengths: Sequence[float]) -> str:
-    return " × ".join(f"{length:g}" for length in lengths)
+        return f"{rule} Without the share of the data set it would be {wanted}."
+    return f"{rule} With memory for more of this patch it could be up to {cap}." if cap > wanted else rule

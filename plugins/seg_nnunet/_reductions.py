@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from attrs import evolve
 
@@ -35,7 +35,7 @@ def _batch(configuration: Configuration) -> tuple[Configuration, str] | None:
     if configuration.batch <= batch:
         return None
     reason = f"Batch {batch} instead of {configuration.batch}, so that more steps fit the time budget."
-    return _changed(configuration, "batch", reason, batch=batch)
+    return _changed(configuration, ("batch",), reason, batch=batch)
 
 
 def _features(narrowest: int) -> Step:
@@ -46,7 +46,8 @@ def _features(narrowest: int) -> Step:
         after = tuple(features // 2 for features in before)
         reason = (f"{after[0]} to {after[-1]} features instead of {before[0]} to {before[-1]}, so that more steps fit "
                   "the time budget.")
-        return _changed(configuration, "topology", reason, topology=evolve(configuration.topology, features=after))
+        return _changed(configuration, ("topology", "topology.features"), reason,
+                        topology=evolve(configuration.topology, features=after))
 
     return step
 
@@ -62,11 +63,12 @@ def _patch(configuration: Configuration) -> tuple[Configuration, str] | None:
                    decoder_blocks=topology.decoder_blocks[:-1])
     sizes = [" × ".join(map(str, size)) for size in (patch, configuration.patch)]
     reason = f"Patches of {sizes[0]} instead of {sizes[1]} voxels, so that more steps fit the time budget."
-    return _changed(configuration, "patch", reason, patch=patch, topology=fewer)
+    fields = ("patch", "topology", "topology.strides", "topology.features")
+    return _changed(configuration, fields, reason, patch=patch, topology=fewer)
 
 
 def _changed(
-    configuration: Configuration, field: str, reason: str, **changes: object
+    configuration: Configuration, fields: Sequence[str], reason: str, **changes: object
 ) -> tuple[Configuration, str]:
-    reasons = {**configuration.reasons, field: reason}
+    reasons = {**configuration.reasons, **dict.fromkeys(fields, reason)}
     return evolve(configuration, reasons=reasons, **changes), reason  # type: ignore[arg-type]

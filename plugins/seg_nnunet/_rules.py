@@ -7,15 +7,28 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from seg import Architecture, Configuration, Description, Fingerprint, Plan, Topology
-from seg_nnunet._channels import Mirroring, masked, mirroring, normalization
+from seg_nnunet._channels import Mirroring, ends_reasons, intensities_reason, masked, mirroring, normalization
 from seg_nnunet._patch import Preset, fit
-from seg_nnunet._spacing import axis_order, median_shape, original_medians, target_spacing
+from seg_nnunet._spacing import axis_order, median_shape, order_reason, original_medians, target_spacing
 from seg_nnunet._topology import Pooling
+from seg_nnunet._words import by, counted, percent
 
 LOWRES_BELOW = 0.25  # a patch that shows less than this share of the median image calls for a coarser configuration
 LOWRES_STEP = 1.03  # by which its spacing grows, until the patch shows enough
 LOWRES_WORTH = 2  # it must have this many times fewer voxels, else it is not worth training
 FULLRES, LOWRES, CASCADE = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
+
+SAME_FOR_ALL = {
+    "order_image": "Cubic splines keep the detail of images, linear ones (order 1) would blur it. Along an axis "
+                   "that is 3 times coarser than another, the nearest slice is taken whatever the order.",
+    "order_label": "Each class is resampled linearly and the largest share wins. Order 0 would leave steps, cubic "
+                   "splines (order 3) overshoot at edges.",
+    "order_logits": "Linear, back to the grid of the image: logits are smooth. Cubic splines (order 3) would take more "
+                    "time for little.",
+    "previous_stage": f"None, for it starts from the image alone; only {CASCADE} starts from another's prediction.",
+    "next_stage": f"None, for no configuration starts from its prediction; only that of {LOWRES} is taken further.",
+}
+"""Reasons that no number of the data set changes."""
 
 
 @frozen(kw_only=True)
@@ -67,25 +80,31 @@ def plan_by_rules(
     """
     spacing, why = target_spacing(fingerprint, choices.spacing)
     order = axis_order(spacing)
-    first = "zyx"[order[0]]
     schemes, normalization_reason = normalization(description.channel_names)
     masks, mask_reason = masked(schemes, fingerprint)
     mirror = mirroring(choices.mirroring, fingerprint, description, order)
+    original_spacing, original_shape = original_medians(fingerprint, order)
+    shape_reason = (f"The median over {counted(len(fingerprint.cases), 'case')} of round(spacing / new spacing · "
+                    f"size), cropped; as the cases are it would be {by(original_shape)}.")
     facts = Facts(
         architecture=architecture, description=description, limits=choices.limits, spacing=spacing[list(order)],
         median=median_shape(fingerprint, spacing)[list(order)], normalization=schemes, use_mask_for_norm=masks,
         mirroring=mirror,
-        reasons={"spacing": why, "normalization": normalization_reason, "use_mask_for_norm": mask_reason,
-                 "mirror_axes": mirror.reason},
+        reasons={"spacing": why, "median_shape": shape_reason, "normalization": normalization_reason,
+                 "use_mask_for_norm": mask_reason, "mirror_axes": mirror.reason, **ends_reasons(description),
+                 **SAME_FOR_ALL},
     )
     configurations, configurations_reason = _configurations(facts)
-    original_spacing, original_shape = original_medians(fingerprint, order)
+    finest = FULLRES if len(configurations) > 1 else "2d"
+    original = f"The median of the cases as they are, axes transposed; {finest} takes {{}}."
     return Plan(
         description=description, planner="", architecture="", transpose_forward=order,
         original_median_spacing=original_spacing, original_median_shape=original_shape,
         intensities=fingerprint.intensities, configurations={each.name: each for each in configurations},
-        reasons={"transpose_forward": f"The axis of the largest target spacing comes first: {first} of the files, "
-                                      f"{spacing[order[0]]:g} mm.",
+        reasons={"transpose_forward": order_reason(order, spacing),
+                 "original_median_spacing": original.format(f"{by(facts.spacing)} mm"),
+                 "original_median_shape": original.format(f"{by(facts.median)} voxels"),
+                 "intensities": intensities_reason(schemes, description, fingerprint),
                  "configurations": configurations_reason},
     )
 
@@ -94,24 +113,28 @@ def _configurations(facts: Facts) -> tuple[list[Configuration], str]:
     """All configurations of the data set, and why these."""
     flat = _flat(facts)
     if facts.median[0] == 1:
-        return [flat], "2d alone: the median image is a single slice."
+        return [flat], "2d alone, for the median image is a single slice; with more of them there would be 3d_fullres."
     full = _configuration(FULLRES, facts, facts.spacing, facts.median, facts.voxels)
     low, why = _lowres(facts, full)
+    shown = _shown(full, facts.median)
     if low is None:
-        reason = "Without 3d_lowres: one loss over the batch is not needed where a patch shows most of the image."
-        full = evolve(full, reasons={**full.reasons, "batch_dice": reason})
-        return [flat, full], why
-    reason = "With 3d_lowres: a patch shows little of the image, so the Dice loss is taken over the batch as a whole."
-    full = evolve(full, batch_dice=True, reasons={**full.reasons, "batch_dice": reason})
+        return [flat, _because(full, batch_dice=f"Off without {LOWRES}: {shown}, enough for a Dice loss of each patch. "
+                                                f"With {LOWRES} it would be over the batch.")], why
+    reason = (f"On with {LOWRES}: {shown}, too little for a Dice loss of each patch, so it is over the batch. "
+              f"Without {LOWRES} it would be off.")
+    full = _because(evolve(full, batch_dice=True), batch_dice=reason)
     return [flat, low, full, _cascade(full, facts.description)], why
 
 
 def _flat(facts: Facts) -> Configuration:
     """Slices across the first axis, at full resolution."""
     flat = _configuration("2d", facts, facts.spacing[1:], facts.median[1:], facts.voxels)
-    spacing = _three(facts.spacing)
-    why = "A slice shows too little for a Dice loss of its own, so it is taken over the batch."
-    return evolve(flat, spacing=spacing, batch_dice=True, reasons={**flat.reasons, "batch_dice": why})
+    return _because(
+        evolve(flat, spacing=_three(facts.spacing), batch_dice=True),
+        spacing=f"{flat.reasons['spacing']} Slices are never resampled across, so the first entry is not used.",
+        batch_dice=f"On in 2d: a slice shows too little for a Dice loss of its own, so it is over all {flat.batch} of "
+                   "a batch. Off, a slice without a class would count as much as one with it.",
+    )
 
 
 def _configuration(
@@ -124,44 +147,61 @@ def _configuration(
         name=name, spacing=_three(spacing if dims == 3 else facts.spacing), median_shape=tuple(median.tolist()),
         patch=found.patch, batch=found.batch, topology=found.topology, normalization=facts.normalization,
         use_mask_for_norm=facts.use_mask_for_norm, mirror_axes=facts.mirroring.of(dims),
-        reasons={**facts.reasons, "median_shape": "The median over the cases of their shape at this spacing, cropped.",
-                 "order_image": "Cubic splines keep the detail of images; labels and logits are resampled linearly.",
-                 **found.reasons},
+        reasons={**facts.reasons, **found.reasons},
     )
+
+
+def _because(configuration: Configuration, **reasons: str) -> Configuration:
+    """`configuration` with other reasons for some of its fields."""
+    return evolve(configuration, reasons={**configuration.reasons, **reasons})
+
+
+def _shown(configuration: Configuration, median: NDArray[np.float64]) -> str:
+    share = float(np.prod(configuration.patch) / np.prod(median))
+    return f"a patch of {by(configuration.patch)} voxels shows {percent(share)} of the median image of {by(median)}"
 
 
 def _lowres(facts: Facts, full: Configuration) -> tuple[Configuration | None, str]:
     """A coarser configuration whose patch shows a quarter of the median image, where 3d_fullres shows less."""
-    spacing, median, low = facts.spacing.copy(), facts.median, full
-    shown = np.prod(full.patch) / np.prod(median)
+    spacing, median, low, steps = facts.spacing.copy(), facts.median, full, 0
     while np.prod(low.patch) / np.prod(median) < LOWRES_BELOW:
         ratio = spacing.max() / spacing
         spacing[ratio > 2 if (ratio > 2).any() else slice(None)] *= LOWRES_STEP
         median = facts.spacing / spacing * facts.median
         voxels = float(np.prod(median) * facts.description.training_cases)
-        low = _configuration(LOWRES, facts, spacing, np.rint(median), voxels)
-    share = f"a patch of 3d_fullres shows {shown:.0%} of the median image"
+        low, steps = _configuration(LOWRES, facts, spacing, np.rint(median), voxels), steps + 1
+    shown = f"{_shown(full, facts.median)} at {FULLRES}"
     if low is full:
-        return None, f"No 3d_lowres: {share}, not under {LOWRES_BELOW:.0%}."
-    fewer = np.prod(facts.median) / np.prod(median)
+        return None, f"No {LOWRES}: {shown}, not under {percent(LOWRES_BELOW)}, where a coarser one would be added."
+    fewer = float(np.prod(facts.median) / np.prod(median))
     if fewer < LOWRES_WORTH:
-        return None, f"No 3d_lowres: {share}, but it would have only {fewer:.1f} times fewer voxels."
-    why = f"Coarsened in steps of 3 % until a patch showed {LOWRES_BELOW:.0%} of the median image."
-    dice = "The Dice loss of each patch alone: a patch shows a large part of the image."
-    stage = "3d_cascade_fullres takes its prediction as a further input."
-    reasons = {**low.reasons, "spacing": why, "batch_dice": dice, "next_stage": stage}
-    low = evolve(low, next_stage=CASCADE, reasons=reasons)
-    return low, f"3d_lowres and the cascade: {share}, under {LOWRES_BELOW:.0%}."
+        return None, (f"No {LOWRES}: {shown}, under {percent(LOWRES_BELOW)}, but at a spacing that shows enough it "
+                      f"would have only {fewer:.2g} times fewer voxels; from {LOWRES_WORTH} on there would be one.")
+    why = (f"{shown}, under {percent(LOWRES_BELOW)}, so there is {LOWRES}, with {fewer:.3g} times fewer voxels, and "
+           f"the cascade. Not under {percent(LOWRES_BELOW)}, 2d and {FULLRES} would do.")
+    return _because(
+        evolve(low, next_stage=CASCADE),
+        spacing=f"That of {FULLRES}, {by(facts.spacing)} mm, coarsened {steps} times by {percent(LOWRES_STEP - 1)} "
+                f"(while an axis is less than half as coarse as the coarsest, such axes alone), until "
+                f"{_shown(low, median)}; one step less would show under {percent(LOWRES_BELOW)}.",
+        median_shape=f"That of {FULLRES}, {by(facts.median)}, times the ratio of the spacings, rounded.",
+        batch_dice=f"Off: {_shown(low, median)}, enough for a Dice loss of each patch. On, it would be over the batch.",
+        next_stage=f"{CASCADE} takes its prediction as a further input. Without {LOWRES} there would be no cascade.",
+    ), why[0].upper() + why[1:]
 
 
 def _cascade(full: Configuration, description: Description) -> Configuration:
     """3d_fullres with the prediction of 3d_lowres as further channels, one for each foreground label."""
-    labels = description.labels
+    labels, channels = description.labels, full.topology.in_channels
     further = len(set(labels.ids) - {0, labels.ignore})
-    topology = evolve(full.topology, in_channels=full.topology.in_channels + further)
-    why = f"Refines the prediction of 3d_lowres, given as {further} further channels."
-    return evolve(full, name=CASCADE, topology=topology, previous_stage=LOWRES,
-                  reasons={**full.reasons, "previous_stage": why})
+    topology = evolve(full.topology, in_channels=channels + further)
+    cascade = evolve(full, name=CASCADE, topology=topology, previous_stage=LOWRES)
+    return _because(cascade, **{
+        "previous_stage": f"It refines the prediction of {LOWRES}, which shows more of the image at once. All else is "
+                          f"that of {FULLRES}, which starts from the image alone.",
+        "topology.in_channels": f"{counted(channels, 'channel')} of the image, and one for each label that {LOWRES} "
+                                f"predicts ({further}); {FULLRES} has the image alone.",
+    })
 
 
 def _three(spacing: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg import Fingerprint, usage_error
+from seg_nnunet._words import AXES, by, counted
 
 ANISOTROPY = 3  # an axis is coarse if its spacing is more than this times that of any other, and its shape as much less
 COARSE_PERCENTILE = 10
@@ -25,18 +26,33 @@ def target_spacing(fingerprint: Fingerprint, override: Sequence[float]) -> tuple
     if override:
         if len(override) != 3 or min(override) <= 0:
             raise usage_error(f"planner.spacing is {list(override)}", expected="three positive numbers (z, y, x) in mm")
-        return np.array(override, dtype=np.float64), "Set by planner.spacing."
+        rules, _ = target_spacing(fingerprint, ())
+        return np.array(override, dtype=np.float64), f"Set by planner.spacing; the rules would give {by(rules)} mm."
     spacings, shapes = np.array(fingerprint.spacings, dtype=np.float64), np.array(fingerprint.shapes)
     target, shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
     coarse = int(np.argmax(target))
     others = [axis for axis in range(3) if axis != coarse]
-    if not (target[coarse] > ANISOTROPY * target[others].max() and ANISOTROPY * shape[coarse] < shape[others].min()):
-        return target, f"The median spacing of {len(spacings)} cases."
-    low, finest = float(np.percentile(spacings[:, coarse], COARSE_PERCENTILE)), float(target[others].max())
-    why = (f"The median spacing of {len(spacings)} cases; along the coarse axis ({target[coarse]:g} mm) the "
-           f"{COARSE_PERCENTILE}th percentile")
+    low = float(np.percentile(spacings[:, coarse], COARSE_PERCENTILE))
+    finest, short = float(target[others].max()), float(shape[others].min())
+    why = (f"The median spacing of {counted(len(spacings), 'case')}, {by(target)} mm (z, y, x of the files).",
+           f"{AXES[coarse]} has {target[coarse]:.6g} mm beside {finest:.6g}, {shape[coarse]:g} voxels beside {short:g}",
+           f"the {COARSE_PERCENTILE}th percentile, {low:.6g} mm")
+    if not (target[coarse] > ANISOTROPY * finest and ANISOTROPY * shape[coarse] < short):
+        return target, (f"{why[0]} {why[1]}: not both {ANISOTROPY} times coarser and {ANISOTROPY} times shorter, else "
+                        f"it would be {why[2]}.")
     target[coarse] = low if low >= finest else finest + 1e-5
-    return target, why + ("." if low >= finest else f", but no less than the other axes ({finest:g} mm).")
+    floor = "" if low >= finest else f", but no less than {finest:.6g}"
+    return target, (f"{why[0]} {why[1]}: {ANISOTROPY} times coarser and {ANISOTROPY} times shorter, so instead of the "
+                    f"median it is {why[2]}{floor}.")
+
+
+def order_reason(order: Sequence[int], spacing: NDArray[np.float64]) -> str:
+    """Why the axes stand in `order`; `spacing` (z, y, x) is as the files have it."""
+    first, *others = order
+    turned = ("which is the order of the files" if first == 0 else
+              f"where the order of the files would cut slices across {AXES[0]}")
+    return (f"The axis of the largest target spacing comes first, the earliest of equals: {AXES[first]} of the files, "
+            f"{spacing[first]:.6g} mm beside {by(spacing[others])}. 2d takes its slices across it, {turned}.")
 
 
 def axis_order(spacing: NDArray[np.float64]) -> tuple[int, int, int]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_cli import options as shared
-from seg_cli.console import ConsoleProgress, console, print_records
+from seg_cli.console import ConsoleProgress, console, print_records, print_table
 
 if TYPE_CHECKING:
-    from seg.models import Dataset, Fingerprint
+    from seg.models import Dataset, Fingerprint, Plan
     from seg.stages.check import CheckReport
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A data set: a folder, or a CSV or JSON list.")]
@@ -81,6 +81,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     export_nnunet: ExportNnunet = None,
     sets: shared.Set = None,
     settings: shared.SettingsFile = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every value with its reason.")] = False,
 ) -> None:
     """Decide everything from a fingerprint. Reads no image."""
     from attrs import evolve
@@ -103,8 +104,19 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
         write_json(export_nnunet, plan_to_nnunet(found))
     if out:
         write_json(out, found)
-    if not out and not export_nnunet:
+    if explain:
+        _explain(found)
+    elif not out and not export_nnunet:
         console().print(dump_json(found), markup=False)
+
+
+def _explain(plan: Plan) -> None:
+    from seg.explain import configuration_rows, plan_rows
+
+    tables = {"plan": plan_rows(plan), **{name: configuration_rows(each) for name, each in plan.configurations.items()}}
+    for title, rows in tables.items():
+        print_table(title, ["", "value", "why"], [[row.name, row.value, row.reason] for row in rows])
+        console().print()
 
 
 def preprocess(

@@ -26,6 +26,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,… or all.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Length of a training in epochs.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Length of a training in time: 10m, 1.5h.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="nnunet or budget [as the length is given].")] = None,
     device: shared.Device = "auto",
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Root of all random numbers [0].")] = None,
     labels: shared.Labels = None,
@@ -49,7 +50,8 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
         "splits": str(splits) if splits else None,
         "plan": str(plan) if plan else None,
     }  # fmt: skip
-    chosen = read_settings(settings, sets or [], {key: value for key, value in given.items() if value is not None})
+    sets = [*(sets or []), *([f"train.recipe={recipe}"] if recipe else [])]
+    chosen = read_settings(settings, sets, {key: value for key, value in given.items() if value is not None})
     from seg.registry import discover
     from seg.runfolder import Components
 

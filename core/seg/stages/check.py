@@ -44,6 +44,7 @@ from seg.models import Case, Dataset
 from seg.progress import Progress, Silent
 from seg.registry import Registry
 from seg.sides import opposite_pairs
+from seg.splits import units
 from seg.stages._examine import Examined, examine
 
 THREADS = 2  # unpacking and hashing run without the interpreter's lock; two cases are in memory at a time
@@ -56,7 +57,7 @@ class CheckReport:
 
     `class_voxels` and `class_cases` count each foreground class over all label maps that could be read;
     `orientations` counts cases ("RAS" and the like); `digests` has a SHA-256 over the contents of the files of each
-    case.
+    case; `same_images` names the cases whose images are the same, file by file.
     """
 
     records: tuple[Record, ...]
@@ -65,6 +66,7 @@ class CheckReport:
     class_cases: dict[str, int]
     orientations: dict[str, int]
     digests: dict[str, str]
+    same_images: tuple[tuple[str, ...], ...] = ()
 
     @property
     def errors(self) -> tuple[Record, ...]:
@@ -86,20 +88,23 @@ def check(
     progress = progress or Silent()
     progress.start("check", len(dataset.cases))
     cases = list(_examined(dataset, progress))
+    same_images = _same_images(cases)
     records = [*dataset.faults, *(record for case in cases for record in case.records)]
     if needs_folds:
-        records += _fold_faults(dataset.cases, folds)
+        records += _fold_faults(dataset.cases, folds, same_images)
     records += _class_faults(dataset, cases)
     records += _odd_ones(cases)
     records += _orientations(cases, dataset.description.orientation)
-    records += _same_images(cases)
+    records += [Record(code="SEG-D21", severity="warning", case=case, found=f"has the same image as {first}",
+                       advice="They stay in one fold, unless a file of folds parts them; is one a copy by mistake?")
+                for first, *others in same_images for case in others]
     foreground = dataset.labels.foreground
     return CheckReport(
         records=_once(records), cases=len(cases),
         class_voxels={name: sum(_voxels(case, ids) for case in cases) for name, ids in foreground.items()},
         class_cases={name: sum(_voxels(case, ids) > 0 for case in cases) for name, ids in foreground.items()},
         orientations=dict(Counter(case.orientation for case in cases if case.orientation).most_common()),
-        digests={case.case: case.digest for case in cases},
+        digests={case.case: case.digest for case in cases}, same_images=same_images,
     )  # fmt: skip
 
 
@@ -170,11 +175,11 @@ def _voxels(case: Examined, ids: Sequence[int]) -> int:
     return sum(case.voxels.get(label_id, 0) for label_id in ids)
 
 
-def _fold_faults(cases: Sequence[Case], folds: int) -> list[Record]:
-    groups = {case.group or case.id for case in cases}
+def _fold_faults(cases: Sequence[Case], folds: int, same_images: Iterable[Sequence[str]]) -> list[Record]:
+    groups = set(units(cases, same_images).values())
     if len(groups) >= folds:
         return []
-    what = "cases" if len(groups) == len(cases) else f"groups in {len(cases)} cases"
+    what = "cases" if len(groups) == len(cases) else f"groups in {len(cases)} cases (cases of one image are one)"
     return [Record(code="SEG-D13", found=f"{len(groups)} {what}", expected=f"at least {folds}, one for each fold",
                    advice="Add cases, or train on all of them with --fold all.")]
 
@@ -241,10 +246,9 @@ def _orientations(cases: Sequence[Examined], wanted: str) -> list[Record]:
                    advice="Images are used as they lie; --set data.reorient=RAS turns them all to one orientation.")]
 
 
-def _same_images(cases: Sequence[Examined]) -> Iterator[Record]:
-    first: dict[tuple[str, ...], str] = {}
+def _same_images(cases: Sequence[Examined]) -> tuple[tuple[str, ...], ...]:
+    found: dict[tuple[str, ...], list[str]] = {}
     for case in cases:
-        other = first.setdefault(case.images, case.case) if case.images else case.case
-        if other != case.case:
-            yield Record(code="SEG-D21", severity="warning", case=case.case, found=f"has the same image as {other}",
-                         advice="A copy in another fold makes validation look too good.")
+        if case.images:
+            found.setdefault(case.images, []).append(case.case)
+    return tuple(tuple(names) for names in found.values() if len(names) > 1)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
 import numpy as np
 from attrs import field, frozen
 
 from seg.convert import from_data, load_json, read_json
 from seg.errors import Exit, Record, SegError
+from seg.explain import Row, configuration_rows, plan_rows, value_text
 from seg.files import write_text
 from seg.metrics import METRICS, evaluation
 from seg.models import Case, CaseMetrics, Configuration, Dataset, Evaluation, Fingerprint, Labels, Plan
@@ -28,15 +28,6 @@ from seg.stages.select import Selection
 NAME = "report.html"
 SHOWN_RECORDS = 200
 T = TypeVar("T")
-
-
-@frozen(kw_only=True)
-class Row:
-    """A line of a table of decisions: what, its value, why."""
-
-    name: str
-    value: str
-    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -94,7 +85,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "severities": Counter(record.severity for record in records),
         "records": records[:SHOWN_RECORDS],
         "more_records": max(0, len(records) - SHOWN_RECORDS),
-        "plan": _plan_rows(plan),
+        "plan": plan_rows(plan) if plan else (),
         "chosen": _data(folder.model / "model.json", {}).get("chosen", []),
         "selection": _maybe(path / "validation" / SELECTION, Selection),
         "configurations": [_configuration(folder, name, dataset, plan) for name in names],
@@ -112,6 +103,8 @@ def _facts(dataset: Dataset | None, fingerprint: Fingerprint | None) -> list[Row
                  Row(name="channels", value=", ".join(dataset.description.channel_names))]
         groups = {case.group for case in dataset.cases if case.group}
         rows += [Row(name="patients", value=str(len(groups)))] if groups else []
+        strata = Counter(case.stratum or "–" for case in dataset.cases)
+        rows += [Row(name="strata", value=_counts(strata), reason="cases")] if len(strata) > 1 else []
     if fingerprint and fingerprint.shapes:
         rows += [
             Row(name="size (z, y, x)", value=_spread(fingerprint.shapes), reason="voxels after cropping"),
@@ -120,8 +113,7 @@ def _facts(dataset: Dataset | None, fingerprint: Fingerprint | None) -> list[Row
             Row(name="orientations", value=_counts(fingerprint.orientations), reason="of x, y, z: cases"),
         ]
         for number, found in enumerate(fingerprint.intensities):
-            value = f"{found.mean:.4g} ± {found.std:.4g}, {found.percentile_00_5:.4g} to {found.percentile_99_5:.4g}"
-            rows.append(Row(name=f"intensities of channel {number}", value=value,
+            rows.append(Row(name=f"intensities of channel {number}", value=value_text(found),
                             reason="foreground: mean ± deviation, percentiles 0.5 and 99.5"))
     return rows
 
@@ -152,41 +144,6 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items())
 
 
-def _plan_rows(plan: Plan | None) -> list[Row]:
-    if not plan:
-        return []
-    shown = ("planner", "architecture", "transpose_forward", "original_median_spacing", "original_median_shape")
-    rows = [Row(name=name, value=_text(getattr(plan, name)), reason=plan.reasons.get(name, "")) for name in shown]
-    others = [name for name in plan.reasons if name not in shown]
-    return rows + [Row(name=name, value="", reason=plan.reasons[name]) for name in others]
-
-
-def _decisions(configuration: Configuration) -> tuple[Row, ...]:
-    """Every value of a configuration, with its reason; the topology's under its own names."""
-    reasons = dict(configuration.reasons)
-    topology = {f"topology.{name}": value for name, value in _fields(configuration.topology).items()}
-    fields = {name: value for name, value in _fields(configuration).items() if name not in ("topology", "reasons")}
-    rows = []
-    for name, value in {**fields, **topology}.items():
-        reason = reasons.pop(name, "") or reasons.pop(name.removeprefix("topology."), "")
-        rows.append(Row(name=name, value=_text(value), reason=reason))
-    return tuple(rows + [Row(name=name, value="", reason=reason) for name, reason in reasons.items()])
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return attrs.asdict(value, recurse=False)
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "–", True: "yes", False: "no"}[value]
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, tuple):
-        return ", ".join(f"({_text(item)})" if isinstance(item, tuple) else _text(item) for item in value)
-    return str(value)
-
-
 def _configuration(folder: RunFolder, name: str, dataset: Dataset | None, plan: Plan | None) -> Trained:
     from seg._charts import metrics_svg, training_svg
 
@@ -198,7 +155,7 @@ def _configuration(folder: RunFolder, name: str, dataset: Dataset | None, plan: 
     result = _together(list(found.values()))
     return Trained(
         name=name,
-        decisions=_decisions(planned) if planned else (),
+        decisions=configuration_rows(planned) if planned else (),
         reductions={fold: cut for fold in folds if (cut := _reductions(folder.training(name, fold), planned))},
         curves=_inline(training_svg(curves), "svg+xml") if curves else "",
         lengths=tuple(f"fold {fold}: {rows[-1]['step']} steps in {_duration(rows[-1]['seconds'])}, last loss "
@@ -217,8 +174,8 @@ def _reductions(training: Path, planned: Configuration | None) -> tuple[Row, ...
     rows = [Row(name="because", value="", reason=str(reason)) for reason in data["reasons"]]
     if planned is None:
         return tuple(rows)
-    before = {row.name: row.value for row in _decisions(planned)}
-    after = _decisions(from_data(data["configuration"], Configuration, file=str(training / "reduced.json")))
+    before = {row.name: row.value for row in configuration_rows(planned)}
+    after = configuration_rows(from_data(data["configuration"], Configuration, file=str(training / "reduced.json")))
     changed = [Row(name=row.name, value=f"{before.get(row.name, '–')} → {row.value}") for row in after
                if row.value != before.get(row.name)]
     return (*changed, *rows)

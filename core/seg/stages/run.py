@@ -23,7 +23,7 @@ from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry, discover
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
-from seg.splits import make_splits
+from seg.splits import make_splits, parted_images
 from seg.stages.bundle import make_bundle
 from seg.stages.check import CheckReport, check, find_dataset
 from seg.stages.evaluate import write_evaluation
@@ -125,7 +125,9 @@ def prepare_plan(
     progress: Progress,
 ) -> Plan:  # fmt: skip
     """Fingerprint, plan and splits, each made anew only if what it comes from changed."""
-    uses, splits = components.uses, make_splits(dataset.cases, settings.splits)
+    uses, splits = components.uses, make_splits(dataset.cases, settings.splits, report.same_images)
+    for record in parted_images(splits, report.same_images):
+        progress.say(str(record))
     source = digest_json([report.digests, to_data(dataset.description), to_data(uses["fingerprinter"])])
     file = folder.path / "fingerprint.json"
     with timed(folder, "fingerprint"):
@@ -173,6 +175,9 @@ def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
     for fold in folds:
         if fold != "all" and not fold.isdigit():
             raise usage_error(f"fold {fold!r}", expected=f"0 to {count - 1}, or all")
+        if fold != "all" and int(fold) >= count and any(case.group for case in folder.dataset().cases):
+            raise usage_error(f"fold {fold}, which is drawn by chance and would part groups",
+                              expected=f"0 to {count - 1}, or all")
     return attrs.evolve(settings, configurations=names, folds=folds)
 
 

@@ -80,7 +80,8 @@ class Fold:
         """Digest of all that its weights come from."""
         settings, uses = self.settings, self.components.uses
         store = self.store.manifest
-        parts = [to_data(store), to_data(self.planned), to_data(settings.train), settings.seed, settings.epochs,
+        planned = attrs.evolve(self.planned, reasons={})  # other words are no other plan
+        parts = [to_data(store), to_data(planned), to_data(settings.train), settings.seed, settings.epochs,
                  settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
                  *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner")),
                  {case: handed.digest for case, handed in previous_predictions(self).items()}]
