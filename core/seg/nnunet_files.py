@@ -5,6 +5,7 @@ Their forms are those of nnU-Net 2.8; `dataset.json` of the Medical Segmentation
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from seg.convert import from_data, load_json
 from seg.errors import Record, SegError, usage_error
 from seg.models import Description, Fingerprint, Labels, Plan
 from seg.nnunet_plans import intensities_from_nnunet, plan_from_nnunet, plan_to_nnunet
+
+NNUNET_FOLDER = re.compile(r"Dataset\d{3}_")
 
 __all__ = [
     "fingerprint_from_nnunet", "fingerprint_to_nnunet", "plan_from_nnunet", "plan_to_nnunet", "read_description",
@@ -115,7 +118,8 @@ def read_description(data: Any, file: str) -> Description:
 
     Args:
         data: the content of the file.
-        file: its path, for messages; where the data set has no name of its own, the folder's name is taken.
+        file: its path, for messages. Where the data set has no name of its own the folder's name is taken, and where
+            that is one of nnU-Net's (`Dataset001_Liver`), by which nnU-Net finds the data set of a plan.
 
     Raises:
         SegError: everything that is wrong with it, one record each (SEG-D14, exit 3).
@@ -134,7 +138,8 @@ def read_description(data: Any, file: str) -> Description:
         records.append(_wrong("$.file_ending", _shown(ending), file, expected="an ending such as '.nii.gz'"))
     if records or cases is None or ending is None:
         raise SegError(records)
-    name = data["name"] if isinstance(data.get("name"), str) and data["name"] else Path(file).absolute().parent.name
+    folder, own = Path(file).absolute().parent.name, data.get("name")
+    name = own if isinstance(own, str) and own and not NNUNET_FOLDER.match(folder) else folder
     return Description(name=name, channel_names=channels, labels=labels, training_cases=cases, file_ending=ending)
 
 
