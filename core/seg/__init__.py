@@ -23,6 +23,7 @@ from seg.kinds import (
     Layout,
     Planner,
     Position,
+    Prunable,
     Sampler,
 )
 from seg.models import (
@@ -102,8 +103,8 @@ __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
     "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
-    "Offer", "Plan", "Planner", "Position", "Progress", "Record", "Sampler", "SegError", "Silent", "Topology",
-    "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
+    "Offer", "Plan", "Planner", "Position", "Progress", "Prunable", "Record", "Sampler", "SegError", "Silent",
+    "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
     "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl",
     "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "missing_record", "name_records",
     "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head", "read_image", "read_label", "run",
