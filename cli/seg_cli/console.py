@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from seg.levels import Level
+
 WIDTH = 200  # columns, where the output is no terminal
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -72,6 +74,15 @@ def print_evaluation(title: str, result: Evaluation) -> None:
     print_table(f"{title}: {len(result.cases)} cases", ["class", *metrics], rows, numbers=True)
     if result.absent:
         console().print(f"present in no case, and counted nowhere: {', '.join(result.absent)}")
+
+
+def print_levels(title: str, levels: Sequence[Level]) -> None:
+    """The table of the levels of a network: Dice, time, parameters and memory of each."""
+    first = levels[0].evaluation
+    header = ["level", "Dice", *first.class_means, "seconds a case", "parameters", "memory (MB)"]
+    rows = [[level.name, *map(_number, level.dice), f"{level.seconds:.3f}", f"{level.parameters:,}",
+             f"{level.memory_bytes / 1e6:.1f}"] for level in levels]
+    print_table(f"{title}: {len(first.cases)} cases", header, rows, numbers=True)
 
 
 def _number(value: float | None) -> str:

@@ -19,6 +19,7 @@ from attrs import field, frozen
 from seg.convert import from_data, load_json, read_json
 from seg.errors import Exit, Record, SegError
 from seg.files import write_text
+from seg.levels import Level, read_levels
 from seg.metrics import METRICS, evaluation
 from seg.models import Case, CaseMetrics, Configuration, Dataset, Evaluation, Fingerprint, Labels, Plan
 from seg.runfolder import RunFolder
@@ -55,6 +56,7 @@ class Trained:
     curves: str = ""
     lengths: tuple[str, ...] = ()
     result: Evaluation | None = None
+    levels: tuple[Level, ...] = ()
     strips: str = ""
     pictures: tuple[Picture, ...] = ()
 
@@ -95,6 +97,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "more_records": max(0, len(records) - SHOWN_RECORDS),
         "plan": _plan_rows(plan),
         "chosen": _data(folder.model / "model.json", {}).get("chosen", []),
+        "levels": _data(folder.model / "model.json", {}).get("levels", {}),
         "configurations": [_configuration(folder, name, dataset, plan) for name in names],
         "metrics": METRICS,
         "times": _data(path / "timings.json", {}),
@@ -202,6 +205,7 @@ def _configuration(folder: RunFolder, name: str, dataset: Dataset | None, plan: 
         lengths=tuple(f"fold {fold}: {rows[-1]['step']} steps in {_duration(rows[-1]['seconds'])}, last loss "
                       f"{rows[-1]['loss']:.4f}" for fold, rows in curves.items()),
         result=result,
+        levels=read_levels(folder.path / "validation" / name),
         strips=_inline(metrics_svg(result), "svg+xml") if result and result.mean["dice"] is not None else "",
         pictures=_pictures(found, dataset) if dataset else (),
     )

@@ -27,6 +27,7 @@ from seg.stages.bundle import make_bundle
 from seg.stages.check import CheckReport, check, find_dataset
 from seg.stages.evaluate import write_evaluation
 from seg.stages.fingerprint import make_fingerprint
+from seg.stages.levels import choose_levels, refuse_unknown_levels
 from seg.stages.plan import make_plan
 from seg.stages.preprocess import preprocess
 from seg.stages.train import Fold, train_fold
@@ -74,6 +75,7 @@ def run(
         report = checked(dataset, folder, settings, progress)
         prepare_plan(dataset, folder, settings, components, report, progress)
         settings = _with_choices(settings, folder)
+        refuse_unknown_levels(folder.plan(), settings, components.architecture)
         costs = estimate(folder, settings, components)
         for line in costs.lines():
             progress.say(line)
@@ -169,8 +171,12 @@ def _train_and_validate(
                 for fold in settings.folds]
         evaluations[name] = _configuration(mine, progress)
         folds += mine
+    levels: dict[str, str] = {}
+    if settings.predict.prune:
+        with timed(folder, "levels"):
+            levels, evaluations = choose_levels(folds, evaluations, progress)
     with timed(folder, "bundle"):
-        make_bundle(folds, evaluations)
+        make_bundle(folds, evaluations, levels)
     from seg.stages.report import write_report  # matplotlib costs a second
 
     with timed(folder, "report"):

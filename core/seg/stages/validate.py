@@ -10,6 +10,7 @@ from seg.convert import from_data, load_json, to_data, write_json
 from seg.device import choose_device
 from seg.files import digest_file, digest_json
 from seg.images import Geometry, read_label, write_label
+from seg.levels import at_level
 from seg.metrics import case_metrics, evaluation
 from seg.model import Model, fitted, ready
 from seg.models import Case, CaseMetrics, Evaluation
@@ -42,9 +43,7 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     progress = progress or Silent()
     folder = fold.folder.validation(fold.configuration, fold.fold)
     cases = validation_cases(fold)
-    store = Store(fold.folder.cases(fold.configuration)).manifest
-    source = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
-                          to_data(fold.settings.metrics), to_data(store)])
+    source = validation_source(fold)
     ledger = _read_ledger(folder / LEDGER, source, folder)
     waiting = [case for case in cases if case.id not in ledger]
     progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
@@ -61,6 +60,13 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     return result
 
 
+def validation_source(fold: Fold) -> str:
+    """Digest of all that the metrics of a fold come from."""
+    store = Store(fold.folder.cases(fold.configuration)).manifest
+    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.settled),
+                        to_data(fold.settings.metrics), to_data(store)])
+
+
 def validation_cases(fold: Fold) -> list[Case]:
     """The cases that the fold's training did not see (all of them for the fold `all`)."""
     dataset = fold.folder.dataset()
@@ -69,14 +75,15 @@ def validation_cases(fold: Fold) -> list[Case]:
 
 
 def fold_model(fold: Fold) -> Model:
-    """A model of this fold alone, ready to predict."""
+    """A model of this fold alone, ready to predict, at the level that the settings name."""
     from seg.stages.bundle import describe_model
 
-    device = choose_device(fold.settings.device)
-    network = fold.components.architecture.build(fold.trained().topology)
-    network = ready(fitted(network, read_weights(fold), fold.path / WEIGHTS), device)
+    device, options = choose_device(fold.settings.device), fold.settings.predict.settled
+    architecture, topology = fold.components.architecture, fold.trained().topology
+    network = fitted(architecture.build(topology), read_weights(fold), fold.path / WEIGHTS)
+    network = ready(at_level(architecture, network, topology, options.prune), device)
     return Model(description=describe_model([fold], chosen=(fold.configuration,)), digest="", device=device,
-                 options=fold.settings.predict, ensembler=fold.components.ensembler,
+                 options=options, ensembler=fold.components.ensembler,
                  networks={fold.configuration: [network]})
 
 
