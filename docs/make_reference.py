@@ -17,7 +17,7 @@ import attrs
 import seg
 from seg import hookspecs
 from seg.errors import Exit
-from seg.kinds import INTERFACES
+from seg.kinds import INTERFACES, Prunable
 from seg.models import Configuration, Topology
 from seg.options import describe
 from seg.registry import discover, load_class
@@ -107,7 +107,7 @@ def _hooks() -> str:
 
 def _kinds() -> str:
     text = ["## Kinds", "Whatever has these methods is a component of the kind; no base class is needed."]
-    for kind, interface in INTERFACES.items():
+    for kind, interface in {**INTERFACES, "an architecture, if it likes": Prunable}.items():
         text.append(f"### {kind}: `seg.{interface.__name__}`\n\n{_markdown(interface)}")
         notes = {name: note for name, note in vars(interface).get("__annotations__", {}).items() if name[0] != "_"}
         text += [f"- `{name}: {note}`" for name, note in notes.items()]

@@ -303,6 +303,28 @@ def test_a_topology_that_cannot_be_built_is_exit_7(copy):
     assert refused(copy)[0] == 7
 
 
+def test_a_level_of_an_architecture_without_levels_is_exit_2(folder):
+    code, told = refused(folder, options=PredictOptions(prune="L1"))
+    assert code == 2
+    assert "without levels" in told
+    assert seg.load(folder, device="cpu", options=PredictOptions(prune="auto")).networks  # as the model holds it
+
+
+def test_a_model_that_holds_a_level_nobody_knows_is_exit_7(copy):
+    change(copy, levels={"3d": "L1"})
+    code, told = refused(copy)
+    assert code == 7
+    assert "without levels" in told
+
+
+def test_a_model_from_before_there_were_levels_is_read(copy):
+    data = json.loads((copy / "model.json").read_text())
+    del data["levels"]
+    (copy / "model.json").write_text(json.dumps(data))
+    sign(copy)
+    assert seg.load(copy, device="cpu").description.levels == {}
+
+
 def test_a_missing_plugin_is_exit_6_with_its_pip_install(copy):
     use = {"kind": "architecture", "name": "attention", "distribution": "segplug-attention", "version": "1.4",
            "options": {}}

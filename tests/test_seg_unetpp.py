@@ -3,7 +3,7 @@ import torch
 from attrs import evolve
 from torch import nn
 
-from seg import Architecture
+from seg import Architecture, Prunable
 from seg_unetpp.unetpp import UNetPlusPlus
 
 FLAT = {n: ([(3, 3)] * n, [(1, 1), *[(2, 2)] * (n - 1)]) for n in (2, 4, 5)}
@@ -16,16 +16,20 @@ def small(shape, **options):
     return UNetPlusPlus(**options), UNetPlusPlus(**options).topology(*shape, 2, 3)
 
 
-def test_it_is_an_architecture():
+def test_it_is_an_architecture_with_levels():
     assert isinstance(UNetPlusPlus(), Architecture)
+    assert isinstance(UNetPlusPlus(), Prunable)
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(1, 100_961), (2, 511_105), (3, 2_204_961), (4, 9_041_601)])
 def test_parameters_are_those_of_the_paper(depth, expected):
     """The official 2-D network has no norms, one head, 32 to 512 filters."""
     with torch.device("meta"):
-        network = UNetPlusPlus().build(UNetPlusPlus().topology(*FLAT[5], 1, 1)).pruned(depth)
-    assert sum(p.numel() for name, p in network.named_parameters() if ".norm." not in name) == expected
+        network = UNetPlusPlus().prune(UNetPlusPlus().build(UNetPlusPlus().topology(*FLAT[5], 1, 1)), f"L{depth}")
+    counted = {name: p.numel() for name, p in network.named_parameters() if ".norm." not in name}
+    heads = {name: size for name, size in counted.items() if name.startswith("heads.")}
+    assert sum(counted.values()) - sum(heads.values()) + heads["heads.0.weight"] + heads["heads.0.bias"] == expected
+    assert len(heads) == 2 * depth  # those of the smaller levels stay
 
 
 @pytest.mark.parametrize(("shape", "patch"), [
@@ -40,16 +44,61 @@ def test_every_head_is_at_full_resolution(shape, patch):
     assert [tuple(out.shape) for out in network.eval()(x)] == [(2, 3, *patch)]
 
 
+@pytest.mark.parametrize("options", [{}, {"norm": "batch"}])
 @pytest.mark.parametrize("shape", [FLAT[4], THIN])
-def test_head_d_needs_the_nodes_of_the_network_pruned_to_d_alone(shape):
-    nested, topology = small(shape)
+def test_a_level_is_the_head_of_that_depth_of_the_whole(shape, options):
+    nested, topology = small(shape, **options)
     network, x = nested.build(topology), torch.randn(1, 2, *(16,) * topology.dims)
-    outputs = network(x)
-    for depth in range(1, topology.stages):
-        (alone,) = network.pruned(depth)(x)
-        torch.testing.assert_close(alone, outputs[-depth])
-    with pytest.raises(ValueError, match="depth must be 1"):
-        network.pruned(topology.stages)
+    outputs, names = network(x), nested.levels(topology)
+    assert names == tuple(f"L{depth}" for depth in range(1, topology.stages))
+    for name, expected in zip(names, reversed(outputs), strict=True):
+        (alone,) = nested.prune(network, name)(x)
+        assert torch.equal(alone, expected)
+
+
+def test_the_last_level_is_the_whole_to_the_bit():
+    nested, topology = small(THIN)
+    network, x = nested.build(topology).eval(), torch.randn(1, 2, 6, 16, 16)
+    whole = nested.prune(network, nested.levels(topology)[-1])
+    assert not whole.training
+    assert torch.equal(whole(x)[0], network(x)[0])
+    assert list(whole.state_dict()) == list(network.state_dict())
+
+
+def test_the_weights_of_a_level_are_a_part_of_those_of_the_next():
+    nested, topology = small(FLAT[4])
+    network = nested.build(topology)
+    before = set()
+    for name in nested.levels(topology):
+        own = {id(parameter) for parameter in nested.prune(network, name).parameters()}
+        assert before < own
+        before = own
+    assert before == {id(parameter) for parameter in network.parameters()}
+
+
+def test_pruned_twice_is_pruned_once():
+    nested, topology = small(FLAT[4])
+    network, x = nested.build(topology).eval(), torch.randn(1, 2, 16, 16)
+    twice = nested.prune(nested.prune(network, "L2"), "L1")
+    assert torch.equal(twice(x)[0], nested.prune(network, "L1")(x)[0])
+    assert list(twice.state_dict()) == list(nested.prune(network, "L1").state_dict())
+
+
+def test_what_is_no_level_of_a_network_is_refused():
+    nested, topology = small(FLAT[4])
+    network = nested.build(topology)
+    for name in ("L0", "L4", "whole", ""):
+        with pytest.raises(ValueError, match=r"depth must be 1|invalid literal"):
+            nested.prune(network, name)
+    with pytest.raises(ValueError, match="depth must be 1 to 2"):
+        nested.prune(nested.prune(network, "L2"), "L3")
+    with pytest.raises(TypeError):
+        nested.prune(nn.Identity(), "L1")
+
+
+def test_without_deep_supervision_only_the_whole_is_trained():
+    nested, topology = small(FLAT[4])
+    assert nested.levels(evolve(topology, deep_supervision=False)) == ("L3",)
 
 
 def test_the_deepest_head_comes_first():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from seg.levels import Level
     from seg.stages.select import Selection
 
 WIDTH = 200  # columns, where the output is no terminal
@@ -86,6 +87,15 @@ def print_selection(found: Selection) -> None:
     if found.postprocessing:
         before, after = (_number(means["dice"]) for means in (found.candidates[found.name], found.result))
         console().print(f"post-processing ({', '.join(found.postprocessing)}): Dice {before} → {after}")
+
+
+def print_levels(title: str, levels: Sequence[Level]) -> None:
+    """The table of the levels of a network: Dice, time, parameters and memory of each."""
+    first = levels[0].evaluation
+    header = ["level", "Dice", *first.class_means, "seconds a case", "parameters", "memory (MB)"]
+    rows = [[level.name, *map(_number, level.dice), f"{level.seconds:.3f}", f"{level.parameters:,}",
+             f"{level.memory_bytes / 1e6:.1f}"] for level in levels]
+    print_table(f"{title}: {len(first.cases)} cases", header, rows, numbers=True)
 
 
 def _number(value: float | None) -> str:

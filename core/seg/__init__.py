@@ -24,6 +24,7 @@ from seg.kinds import (
     Planner,
     Position,
     Postprocessor,
+    Prunable,
     Sampler,
 )
 from seg.models import (
@@ -105,12 +106,13 @@ __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
     "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
-    "Offer", "Plan", "Planner", "Position", "Postprocessor", "Progress", "Record", "Sampler", "SegError", "Silent",
-    "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
-    "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights",
-    "hookimpl", "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "missing_record",
-    "name_records", "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head", "previous_channels",
-    "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error", "write_label",
+    "Offer", "Plan", "Planner", "Position", "Postprocessor", "Progress", "Prunable", "Record", "Sampler", "SegError",
+    "Silent", "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last",
+    "cut_patch", "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels",
+    "halving_weights", "hookimpl", "image_ending", "initialise", "is_dicom_folder", "list_images", "load",
+    "missing_record", "name_records", "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head",
+    "previous_channels", "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error",
+    "write_label",
 ]  # fmt: skip
 
 

@@ -114,6 +114,28 @@ class Architecture(Protocol):
         """
 
 
+@runtime_checkable
+class Prunable(Protocol):
+    """What an architecture may offer beside: trained networks that contain smaller ones, whole from image to logits.
+
+    Levels are known by name. The smaller ones are parts of the whole, with the same weights, and are trained with it:
+    each has its output among those that the loss sees.
+    """
+
+    def levels(self, topology: Topology) -> tuple[str, ...]:
+        """The names of the levels that a trained network of this topology contains, cheapest first, the whole last."""
+
+    def prune(self, network: torch.nn.Module, level: str) -> torch.nn.Module:
+        """The part of `network` (of `build`, or pruned before) that is the level `level`, its weights shared.
+
+        Its first output is that level's. It has what this level and the smaller ones need and nothing else, so that it
+        can be pruned further; at the last level it gives the same numbers as the whole.
+
+        Raises:
+            ValueError: `network` does not contain the level.
+        """
+
+
 @frozen(kw_only=True)
 class CaseIndex:
     """Where a sampler may look in one case, without its voxels.

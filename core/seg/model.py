@@ -32,6 +32,7 @@ from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes, whole_folder
 from seg.kinds import Architecture, Ensembler, Postprocessor
+from seg.levels import at_level
 from seg.models import ComponentUse, Configuration, Plan, Spacing3, Topology
 from seg.patches import with_previous
 from seg.preprocessing import Prepared, prepare
@@ -68,7 +69,8 @@ class ModelDescription:
 
     `configurations` are as trained (after a budget's reductions, whose reasons stand beside); `plan` is the planner's.
     `chosen` names the configurations that are combined at prediction, `postprocessing` the steps of `postprocessor`
-    that are then done to the label map.
+    that are then done to the label map. `levels` says of which level the weights of a configuration are (see
+    `seg.Prunable`); one that is not named there has the whole network.
     """
 
     schema: int = FORMAT
@@ -83,6 +85,7 @@ class ModelDescription:
     postprocessor: ComponentUse | None = None
     components: tuple[ComponentUse, ...] = ()
     orientations: dict[str, int] = field(factory=dict)
+    levels: dict[str, str] = field(factory=dict)
     validation: dict[str, dict[str, float | None]] = field(factory=dict)  # candidate → metric → mean
     postprocessed: dict[str, float | None] = field(factory=dict)  # metric → mean of the model in validation
     autocast: str = "auto"
@@ -242,11 +245,12 @@ def load(
     options: PredictOptions | None = None,
     registry: Registry | None = None,
 ) -> Model:
-    """Load the model in the folder `path` onto a device.
+    """Load the model in the folder `path` onto a device; `options.prune` takes a smaller level of its networks.
 
     Raises:
-        SegError: no model there (exit 2); content and digests differ, or weights do not fit (exit 7); a plugin that it
-            needs is absent, with the `pip install` that brings it (exit 6); weights that are no numbers (exit 3).
+        SegError: no model there, or not that level in it (exit 2); content and digests differ, or weights do not fit
+            (exit 7); a plugin that it needs is absent, with the `pip install` that brings it (exit 6); weights that are
+            no numbers (exit 3).
     """
     folder = Path(path)
     content = _verified(folder)
@@ -255,13 +259,15 @@ def load(
     architecture = build_component(registry, description.architecture)
     ensembler = build_component(registry, description.ensembler)
     where = choose_device(device)
+    chosen = (options or PredictOptions()).settled
     networks: dict[str, list[nn.Module]] = {}
     for member in description.members:
         if member.configuration in description.needed:
             topology = description.configurations[member.configuration].topology
-            network = _network(architecture, topology, content[member.weights], folder / member.weights)
+            held = description.levels.get(member.configuration, "")
+            network = _network(architecture, topology, content[member.weights], folder / member.weights, held)
+            network = at_level(architecture, network, topology, chosen.prune, held)
             networks.setdefault(member.configuration, []).append(ready(network, where))
-    chosen = options or PredictOptions()
     if chosen.autocast == "auto":
         chosen = attrs.evolve(chosen, autocast=description.autocast)
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
@@ -281,9 +287,9 @@ def _postprocessor(description: ModelDescription, registry: Registry) -> Postpro
     return found
 
 
-def _network(architecture: Architecture, topology: Topology, data: bytes, file: Path) -> nn.Module:
+def _network(architecture: Architecture, topology: Topology, data: bytes, file: Path, level: str) -> nn.Module:
     try:
-        network, weights = architecture.build(topology), load_tensors(data)
+        network, weights = at_level(architecture, architecture.build(topology), topology, level), load_tensors(data)
     except Exception as error:
         raise SegError(Record(code="SEG-M02", found=f"no network can be made of it: {type(error).__name__}: {error}",
                               file=str(file)), Exit.UNSAFE) from error

@@ -20,6 +20,8 @@ from seg.hookspecs import KINDS
 from seg.models import orientation_code
 from seg.options import fill, option, parse_value
 
+AUTO = "auto"
+
 
 @frozen(kw_only=True)
 class DataOptions:
@@ -54,6 +56,14 @@ class PredictOptions:
     mirroring: bool = option(default=True, help="average over the mirror images of each tile")
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
                            choices=("auto", "on", "off"))
+    prune: str = option("", "a level of a network that contains smaller ones (L1, L2, …); auto: the smallest that "
+                        "validates as well as the best; empty: all that the model holds")
+    prune_tolerance: float = option(0.002, "with prune=auto, how far below the best mean Dice a level may be", ge=0)
+
+    @property
+    def settled(self) -> PredictOptions:
+        """These options as one network needs them: what is left to validation is not asked of it."""
+        return attrs.evolve(self, prune="" if self.prune == AUTO else self.prune, prune_tolerance=0.0)
 
 
 @frozen(kw_only=True)

@@ -40,13 +40,15 @@ class UNetPlusPlusNetwork(nn.Module):
     def pruned(self, depth: int) -> UNetPlusPlusNetwork:
         """The network that ends at X(0, depth), with the same weights (shared, not copied): the nodes i + j ≤ depth.
 
+        The heads of smaller depths stay (a convolution of one voxel each), so that it can be pruned further.
+
         Raises:
             ValueError: there is no such depth.
         """
         if not 1 <= depth < len(self.columns):
             raise ValueError(f"depth must be 1 to {len(self.columns) - 1}, got {depth}")
         columns = (self._column(column)[: depth + 1 - column] for column in range(depth + 1))
-        smaller = UNetPlusPlusNetwork(columns, [self.heads[-depth]], deep_supervision=False)
+        smaller = UNetPlusPlusNetwork(columns, self.heads[-depth:], deep_supervision=False)
         return smaller.train(self.training)
 
     def _column(self, column: int) -> nn.ModuleList:

@@ -74,3 +74,20 @@ class UNetPlusPlus:
         from seg_unetpp._network import build_network
 
         return build_network(topology, self.norm, self.activation)
+
+    def levels(self, topology: Topology) -> tuple[str, ...]:
+        """L1 to the whole: Ld ends at X(0, d) (Zhou et al. 2018). Without deep supervision only the last is trained."""
+        names = tuple(f"L{depth}" for depth in range(1, topology.stages))
+        return names if topology.deep_supervision else names[-1:]
+
+    def prune(self, network: torch.nn.Module, level: str) -> torch.nn.Module:
+        """The part of `network` that ends at X(0, d), for the level Ld; weights are shared.
+
+        Raises:
+            ValueError: there is no such level in it.
+        """
+        from seg_unetpp._network import UNetPlusPlusNetwork
+
+        if not isinstance(network, UNetPlusPlusNetwork):
+            raise TypeError(f"{type(network).__name__} is no UNet++")
+        return network.pruned(int(level.removeprefix("L")))

@@ -19,6 +19,7 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     device: shared.Device = "auto",
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also <case>.npz.")] = False,
     no_mirroring: Annotated[bool, typer.Option("--no-mirroring", help="Faster, a little less exact.")] = False,
+    prune: Annotated[str, typer.Option("--prune", metavar="LEVEL", help="A smaller level of the network: L1, …")] = "",
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
@@ -27,7 +28,8 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     from seg.settings import PredictOptions
     from seg.stages.predict import predict as predict_cases
 
-    loaded = load(model, device=device, options=PredictOptions(step=step, mirroring=not no_mirroring))
+    options = PredictOptions(step=step, mirroring=not no_mirroring, prune=prune)
+    loaded = load(model, device=device, options=options)
     source = inputs[0] if len(inputs) == 1 else inputs
     with ConsoleProgress() as progress:
         result = predict_cases(loaded, source, output, save_probabilities=save_probabilities, progress=progress)

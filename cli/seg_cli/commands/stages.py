@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seg_cli.console import ConsoleProgress, console, print_evaluation
+from seg_cli.console import ConsoleProgress, console, print_evaluation, print_levels
 
 if TYPE_CHECKING:
     from seg.stages.train import Fold
@@ -28,12 +28,24 @@ def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None
     console().print(f"weights {chosen.path}")
 
 
-def validate(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
+def validate(
+    run: Run,
+    config: Config = "3d_fullres",
+    fold: FoldName = "0",
+    *,
+    levels: Annotated[bool, typer.Option("--levels", help="Instead, measure every level of the network.")] = False,
+) -> None:
     """Predict the cases that a fold did not see, and compare them with the truth."""
     from seg.files import locked
+    from seg.stages.levels import validate_levels
     from seg.stages.validate import validate_fold
 
     chosen = _fold(run, config, fold)
+    if levels:
+        with locked(run), ConsoleProgress() as progress:
+            found = validate_levels(chosen, progress)
+        print_levels(f"{config} fold {fold}, on {found.device}", found.levels)
+        return
     with locked(run), ConsoleProgress() as progress:
         result = validate_fold(chosen, progress)
     print_evaluation(f"{config} fold {fold}", result)

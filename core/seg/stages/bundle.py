@@ -11,8 +11,9 @@ from seg.cascades import with_previous_stages
 from seg.model import Member, ModelDescription, write_model
 from seg.models import Evaluation
 from seg.runfolder import RunFolder
+from seg.stages.levels import level_weights
 from seg.stages.select import Folds, Selection
-from seg.stages.train import Fold, read_weights
+from seg.stages.train import Fold
 
 
 def make_bundle(folds: Folds, selection: Selection, evaluations: dict[str, Evaluation]) -> ModelDescription:
@@ -28,8 +29,9 @@ def make_bundle(folds: Folds, selection: Selection, evaluations: dict[str, Evalu
     kept = [fold for name, mine in folds.items() if name in needed for fold in mine]
     description = attrs.evolve(describe_model(kept, chosen=selection.chosen, evaluations=evaluations),
                                postprocessing=selection.postprocessing, postprocessed=selection.result)
-    weights: dict[str, dict[str, Tensor]] = {member.weights: read_weights(fold)
-                                             for member, fold in zip(description.members, kept, strict=True)}
+    weights: dict[str, dict[str, Tensor]] = {
+        member.weights: level_weights(fold, fold.settings.predict.prune)
+        for member, fold in zip(description.members, kept, strict=True)}
     write_model(first.folder.model, description, weights)
     return description
 
@@ -53,6 +55,7 @@ def describe_model(
         postprocessor=uses["postprocessor"],
         components=tuple(uses.values()),
         orientations=_orientations(first.folder),
+        levels={fold.configuration: level for fold in folds if (level := fold.settings.predict.prune)},
         validation={name: result.mean for name, result in (evaluations or {}).items()},
         made_by=f"segplug {version('segplug')}",
     )

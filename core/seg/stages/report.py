@@ -19,6 +19,7 @@ from seg.convert import from_data, load_json, read_json
 from seg.errors import Exit, Record, SegError
 from seg.explain import Row, configuration_rows, plan_rows, value_text
 from seg.files import write_text
+from seg.levels import Level, read_levels
 from seg.metrics import METRICS, evaluation
 from seg.models import Case, CaseMetrics, Configuration, Dataset, Evaluation, Fingerprint, Labels, Plan
 from seg.runfolder import RunFolder
@@ -48,6 +49,7 @@ class Trained:
     curves: str = ""
     lengths: tuple[str, ...] = ()
     result: Evaluation | None = None
+    levels: tuple[Level, ...] = ()
     strips: str = ""
     pictures: tuple[Picture, ...] = ()
 
@@ -88,6 +90,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "plan": plan_rows(plan) if plan else (),
         "chosen": _data(folder.model / "model.json", {}).get("chosen", []),
         "selection": _maybe(path / "validation" / SELECTION, Selection),
+        "levels": _data(folder.model / "model.json", {}).get("levels", {}),
         "configurations": [_configuration(folder, name, dataset, plan) for name in names],
         "metrics": METRICS,
         "times": _data(path / "timings.json", {}),
@@ -161,6 +164,7 @@ def _configuration(folder: RunFolder, name: str, dataset: Dataset | None, plan: 
         lengths=tuple(f"fold {fold}: {rows[-1]['step']} steps in {_duration(rows[-1]['seconds'])}, last loss "
                       f"{rows[-1]['loss']:.4f}" for fold, rows in curves.items()),
         result=result,
+        levels=read_levels(folder.path / "validation" / name),
         strips=_inline(metrics_svg(result), "svg+xml") if result and result.mean["dice"] is not None else "",
         pictures=_pictures(found, dataset) if dataset else (),
     )

@@ -22,12 +22,13 @@ from seg.nnunet_files import read_plan_file
 from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry, discover
 from seg.runfolder import Components, RunFolder
-from seg.settings import Settings
+from seg.settings import AUTO, Settings
 from seg.splits import make_splits, parted_images
 from seg.stages.bundle import make_bundle
 from seg.stages.check import CheckReport, check, find_dataset
 from seg.stages.evaluate import write_evaluation
 from seg.stages.fingerprint import make_fingerprint
+from seg.stages.levels import at_chosen_level, refuse_unknown_levels
 from seg.stages.plan import make_plan
 from seg.stages.preprocess import preprocess, store_name
 from seg.stages.select import Selection, select
@@ -80,6 +81,7 @@ def run(
         report = checked(dataset, folder, settings, progress)
         prepare_plan(dataset, folder, settings, components, report, progress)
         settings = _with_choices(settings, folder)
+        refuse_unknown_levels(folder.plan(), settings, components.architecture)
         costs = estimate(folder, settings, components)
         for line in costs.lines():
             progress.say(line)
@@ -196,7 +198,8 @@ def _train_and_validate(
             refused = preprocess(dataset, plan, store, folder.cases(store), digests=report.digests, progress=progress)
         if refused:
             raise SegError(list(refused))
-        evaluations[name] = _configuration(mine, progress)
+        folds[name] = _trained(mine, progress)
+        evaluations[name] = _together(folds[name], progress)
     with timed(folder, "selection"):
         selection = select(folds, evaluations, progress)
     with timed(folder, "bundle"):
@@ -208,17 +211,27 @@ def _train_and_validate(
     return evaluations, selection
 
 
-def _configuration(folds: list[Fold], progress: Progress) -> Evaluation:
-    """Train and validate every fold of a configuration; metrics over the validated cases of the folds asked for."""
-    found = []
+def _trained(folds: list[Fold], progress: Progress) -> list[Fold]:
+    """Train every fold of a configuration; validate each at once, unless its level is still to be chosen."""
     for fold in folds:
         with timed(fold.folder, f"train {fold.configuration} fold {fold.fold}"):
             train_fold(fold, progress)
-        with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
-            result = validate_fold(fold, progress)
-        found += [result] if fold.fold in fold.settings.folds else []
+        if fold.settings.predict.prune != AUTO:
+            _validated(fold, progress)
+    with timed(folds[0].folder, "levels"):
+        return at_chosen_level(folds, progress)
+
+
+def _validated(fold: Fold, progress: Progress) -> Evaluation:
+    with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
+        return validate_fold(fold, progress)
+
+
+def _together(folds: list[Fold], progress: Progress) -> Evaluation:
+    """Metrics of a configuration over the validated cases of the folds that were asked for."""
+    results = {fold.fold: _validated(fold, progress) for fold in folds}
     first = folds[0]
-    cases = [case for result in found for case in result.cases]
+    cases = [case for fold in first.settings.folds for case in results[fold].cases]
     together = evaluation(cases, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm)
     write_evaluation(together, first.folder.path / "validation" / first.configuration)
     return together

@@ -170,9 +170,15 @@ def _on_device(case: CaseArrays, device: torch.device) -> CaseArrays:
 
 
 def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:
-    """With a budget, settle once for all which form of the network is trained."""
+    """With a budget, settle once for all which form of the network is trained: one for all folds of a configuration.
+
+    Their outputs are combined, and a model describes a configuration once.
+    """
     file, seconds = fold.path / REDUCED, fold.settings.budget_s
     if not seconds or file.exists():
+        return
+    if others := sorted(fold.path.parent.glob(f"*/{REDUCED}")):
+        write_json(file, read_json(others[0], Reduced))
         return
 
     def step_seconds(configuration: Configuration) -> float:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seg.arrays import write_array
 from seg.convert import to_data
 from seg.device import choose_device
 from seg.files import digest_file, digest_json
 from seg.images import Geometry, read_label, turn_of, write_label
+from seg.levels import at_level
 from seg.metrics import case_metrics, evaluation
 from seg.model import Model, fitted, ready
 from seg.models import Case, CaseMetrics, Evaluation
@@ -24,6 +26,7 @@ from seg.stages._ledger import Ledger
 from seg.stages.cascade import NEXT_STAGE, Handed, previous_predictions
 from seg.stages.evaluate import write_evaluation
 from seg.stages.train import WEIGHTS, Fold, read_weights, weights_file
+from seg.store import StoredCase
 
 LOGITS = "logits"
 
@@ -57,6 +60,13 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     return result
 
 
+def validation_source(fold: Fold) -> str:
+    """Digest of all that the metrics of a fold come from."""
+    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.settled),
+                        to_data(fold.settings.metrics), to_data(fold.store.manifest),
+                        {case: handed.digest for case, handed in previous_predictions(fold).items()}])
+
+
 def validation_cases(fold: Fold) -> list[Case]:
     """The cases that the fold's training did not see (all of them for the fold `all`)."""
     dataset = fold.folder.dataset()
@@ -65,14 +75,15 @@ def validation_cases(fold: Fold) -> list[Case]:
 
 
 def fold_model(fold: Fold) -> Model:
-    """A model of this fold alone, ready to predict."""
+    """A model of this fold alone, ready to predict, at the level that the settings name."""
     from seg.stages.bundle import describe_model
 
-    device = choose_device(fold.settings.device)
-    network = fold.components.architecture.build(fold.trained().topology)
-    network = ready(fitted(network, read_weights(fold), fold.path / WEIGHTS), device)
+    device, options = choose_device(fold.settings.device), fold.settings.predict.settled
+    architecture, topology = fold.components.architecture, fold.trained().topology
+    network = fitted(architecture.build(topology), read_weights(fold), fold.path / WEIGHTS)
+    network = ready(at_level(architecture, network, topology, options.prune), device)
     return Model(description=describe_model([fold], chosen=(fold.configuration,)), digest="", device=device,
-                 options=fold.settings.predict, ensembler=fold.components.ensembler,
+                 options=options, ensembler=fold.components.ensembler,
                  networks={fold.configuration: [network]})
 
 
@@ -81,14 +92,28 @@ def compared(case: Case, predicted: NDArray[np.integer], folder: Path, fold: Fol
 
     `predicted` lies as the training's images do (`Description.orientation`), the file as the case's own.
     """
+    metrics, own, geometry = measured(case, predicted, fold)
+    file = folder / prediction_name(case.id, geometry)
+    write_label(file, own, geometry, fold.plan.description.labels)
+    return metrics, file
+
+
+def measured(
+    case: Case, predicted: NDArray[np.integer], fold: Fold
+) -> tuple[CaseMetrics, NDArray[np.integer], Geometry]:
+    """Metrics of ids (Z, Y, X) that lie as the training's images do; then as the case lies, and the case's grid."""
     if case.label is None:
         raise AssertionError(f"the case {case.id} passed the check without a label")
     labels, tolerance = fold.plan.description.labels, fold.settings.metrics.tolerance_mm
     truth, geometry = read_label(case.label, labels)
-    file = folder / prediction_name(case.id, geometry)
-    predicted = turn_of(case.images[0], fold.plan.description.orientation).back(predicted)
-    write_label(file, predicted, geometry, labels)
-    return case_metrics(truth, predicted, labels, geometry.spacing_zyx, tolerance, case.id), file
+    own = turn_of(case.images[0], fold.plan.description.orientation).back(predicted)
+    return case_metrics(truth, own, labels, geometry.spacing_zyx, tolerance, case.id), own, geometry
+
+
+def stored_input(case: str, fold: Fold, previous: Handed | None) -> tuple[StoredCase, Tensor]:
+    """A case out of the store, and what the network is given of it: float32 (C, Z, Y, X)."""
+    stored, before = fold.store.load(case), None if previous is None else previous.load()
+    return stored, with_previous(stored.arrays.image, before, fold.trained().topology.in_channels)
 
 
 def prediction_name(case: str, geometry: Geometry) -> str:
@@ -98,7 +123,7 @@ def prediction_name(case: str, geometry: Geometry) -> str:
 
 def _sources(fold: Fold, cases: list[Case], previous: Mapping[str, Handed]) -> dict[str, str]:
     """Digest of all that the prediction of each case comes from, and of what is kept of it."""
-    shared = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict),
+    shared = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.settled),
                           to_data(fold.settings.metrics), to_data(fold.store.manifest), fold.keeps_logits])
     return {case.id: digest_json([shared, previous[case.id].digest if previous else ""]) for case in cases}
 
@@ -107,9 +132,7 @@ def _one(case: Case, fold: Fold, model: Model, previous: Handed | None) -> tuple
     """Predict one case from the store, write it, compare it."""
     folder = fold.folder.validation(fold.configuration, fold.fold)
     configuration, plan = fold.trained(), fold.plan
-    stored = fold.store.load(case.id)
-    before = None if previous is None else previous.load()
-    image = with_previous(stored.arrays.image, before, configuration.topology.in_channels)
+    stored, image = stored_input(case.id, fold, previous)
     logits = model.logits(fold.configuration, image.to(model.device))
     predicted = restore_labels(logits, stored.properties, plan, configuration)
     metrics, file = compared(case, predicted, folder, fold)
