@@ -86,6 +86,7 @@ class ModelDescription:
     validation: dict[str, dict[str, float | None]] = field(factory=dict)  # candidate → metric → mean
     postprocessed: dict[str, float | None] = field(factory=dict)  # metric → mean of the model in validation
     autocast: str = "auto"
+    half_sums: bool = False  # of tiles, see `Window`
     made_by: str = ""
 
     @property
@@ -217,7 +218,7 @@ class Model:
         return prepared, logits
 
     def _one(self, network: nn.Module, configuration: Configuration, image: Tensor) -> Tensor:
-        window = make_window(configuration, self.options)
+        window = attrs.evolve(make_window(configuration, self.options), half_sums=self.description.half_sums)
         with torch.inference_mode(), autocast(self.device, self.options.autocast):
             return sliding_window(network, image, window, configuration.topology.outputs)
 
