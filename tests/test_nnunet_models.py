@@ -151,7 +151,7 @@ def test_the_description_is_nnunets(folder):
                                                                                  ("3d_fullres", "1")]
     assert configuration.mirror_axes == (1,)
     assert (found.autocast, found.half_sums, found.ensembler.name) == ("off", True, "nnunet")
-    assert found.orientations == {}
+    assert found.plan.description.orientation == ""
     assert {use.distribution for use in found.components} == {"segplug"}
     assert folder.name in found.made_by
 
@@ -207,9 +207,10 @@ def test_a_trainer_without_mirroring(tmp_path):
     assert of(tmp_path).description.configurations["3d_fullres"].mirror_axes == ()
 
 
-def test_readers_that_turn_images_are_remembered(folder):
-    change(folder / "plans.json", lambda plans: plans.update(image_reader_writer="NibabelIOWithReorient"))
-    assert of(folder).description.orientations == {"RAS": 4}
+@pytest.mark.parametrize("reader", ["NibabelIOWithReorient", "SimpleITKIOWithReorient"])
+def test_images_are_turned_as_nnunets_reader_does(folder, reader):
+    change(folder / "plans.json", lambda plans: plans.update(image_reader_writer=reader))
+    assert of(folder).description.plan.description.orientation == "RAS"
 
 
 def test_other_configurations_are_not_looked_at(folder):

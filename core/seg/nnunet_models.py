@@ -69,8 +69,7 @@ def import_nnunet(folder: Path, registry: Registry) -> Imported:
     description = ModelDescription(
         plan=plan, configurations=plan.configurations, members=tuple(members), chosen=(configuration.name,),
         architecture=use, ensembler=ensembler, components=(use, ensembler), autocast="off",
-        half_sums=True, orientations=_orientations(plans, plan),
-        made_by=f"segplug {version('segplug')}, from nnU-Net's {folder.name}",
+        half_sums=True, made_by=f"segplug {version('segplug')}, from nnU-Net's {folder.name}",
     )
     if first.trainer != TRAINER:
         found = f"trained by {first.trainer}: what it changes in code alone, an activation say, is not known here"
@@ -113,14 +112,16 @@ def _agreeing(checkpoints: dict[str, Checkpoint], folder: Path) -> Checkpoint:
 
 
 def _description(plans: Any, folder: Path) -> Description:
-    """The data set as `dataset.json` says, by the name that the plans have for it."""
+    """The data set as `dataset.json` says; its name, and how its reader turns images, as the plans say."""
     file = str(folder / "dataset.json")
     found = read_description(load_json(Path(file)), file)
     if found.labels.has_regions and not found.labels.regions_class_order:
         raise SegError(Record(code="SEG-D14", found="$.regions_class_order: missing", file=file,
                               expected="one label for each region"))
-    name = plans.get("dataset_name") if isinstance(plans, dict) else None
-    return evolve(found, name=name) if isinstance(name, str) and name else found
+    plans = plans if isinstance(plans, dict) else {}
+    turned = evolve(found, orientation="RAS") if plans.get("image_reader_writer") in RAS_READERS else found
+    name = plans.get("dataset_name")
+    return evolve(turned, name=name) if isinstance(name, str) and name else turned
 
 
 def _plan(plans: Any, description: Description, checkpoint: Checkpoint, file: str) -> Plan:
@@ -170,12 +171,6 @@ def _weights(
         raise SegError(Record(code="SEG-M02", found=f"no network can be made of it: {type(error).__name__}: {error}",
                               file=str(file), advice=advice), Exit.UNSAFE) from error
     return separate(network.state_dict())
-
-
-def _orientations(plans: dict[str, Any], plan: Plan) -> dict[str, int]:
-    """Where the images of the training lay, if nnU-Net turned them all the same way: other ones are warned of."""
-    turned = plans.get("image_reader_writer") in RAS_READERS
-    return {"RAS": plan.description.training_cases} if turned else {}
 
 
 def _refusal(found: str, file: str, advice: str = "") -> SegError:

@@ -160,9 +160,9 @@ def _network_from_nnunet(given: Mapping[str, Any], dims: int) -> tuple[str, dict
     for key, expected in details.items():
         if str(options.get(key)).rsplit(".", 1)[-1] != expected:
             raise ValueError(f"{key} is {options.get(key)}, only {expected} is known here")
-    for key, name, expected in (("nonlin_kwargs", "negative_slope", 0.01), ("norm_op_kwargs", "eps", 1e-05)):
-        if (found := (options.get(key) or {}).get(name, expected)) != expected:
-            raise ValueError(f"{key}: {name} is {found}, only {expected} is known here")
+    for key, name, number in (("nonlin_kwargs", "negative_slope", 0.01), ("norm_op_kwargs", "eps", 1e-05)):
+        if (found := (options.get(key) or {}).get(name, number)) != number:
+            raise ValueError(f"{key}: {name} is {found}, only {number} is known here")
     if options.get("nonlin_first"):
         raise ValueError("nonlin_first is not known here")
     stages = options["n_stages"]
