@@ -1,6 +1,7 @@
 """A model is written, loaded and used; whatever was done to it meanwhile is seen."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from scipy.ndimage import gaussian_filter
 import seg
 from seg import Configuration, Description, Labels, Plan, SegError
 from seg.files import digest_bytes
-from seg.model import Member, ModelDescription, build_component, write_model
+from seg.model import build_component
+from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.preprocessing import prepare
 from seg.registry import Component, Plugin, Registry, discover
@@ -294,6 +296,26 @@ def test_weights_that_are_none_are_exit_7(copy, content):
     (copy / WEIGHTS.format("3d", "0")).write_bytes(content)
     sign(copy)
     assert refused(copy)[0] == 7
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return Path.touch, (self.canary,)
+
+
+@pytest.mark.parametrize("pack", [pickle.dump, torch.save])
+def test_a_pickle_called_safetensors_is_not_run(copy, pack):
+    canary = copy.parent / "canary"
+    with (copy / WEIGHTS.format("3d", "0")).open("wb") as stream:
+        pack({"heads.0.bias": Hostile(canary)}, stream)
+    sign(copy)
+    assert refused(copy)[0] == 7
+    assert not canary.exists()
 
 
 def test_a_topology_that_cannot_be_built_is_exit_7(copy):

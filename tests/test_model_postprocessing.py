@@ -10,7 +10,7 @@ from attrs import evolve
 import seg
 from seg import Configuration, Description, Labels, Plan, SegError
 from seg.files import digest_bytes
-from seg.model import Member, ModelDescription, write_model
+from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.restoring import labels_from_probabilities
 from seg_nnunet.postprocessor import NnUNetPostprocessor

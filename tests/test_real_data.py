@@ -1,4 +1,4 @@
-"""The first minutes with real data: what `seg check` says, layouts, DICOM; skipped where the data is not there."""
+"""The first minutes with real data: the check, layouts, DICOM, models of nnU-Net; skipped where they are not there."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import SimpleITK
 from seg_cli.main import execute
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+MODELS = Path(__file__).parents[2] / "shared" / "peer" / "models"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the data for development does not lie beside the repository")
 
 TINY = ["--device", "cpu", "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
@@ -91,3 +92,21 @@ def test_the_membrane_needs_its_classes_named(command, tmp_path):
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert list(plan["configurations"]) == ["2d"]
     assert plan["description"]["labels"]["file_values"] == {"1": 255}
+
+
+@pytest.mark.parametrize("case", sorted(MODELS.glob("*")), ids=lambda case: case.name)
+def test_a_model_of_nnunet_predicts_as_in_nnunet(case, command, tmp_path):
+    """The first image of each; nnU-Net stored its probabilities in 16 bits."""
+    (folder,) = (case / "model").iterdir()
+    assert command("import-nnunet", folder, "-o", tmp_path / "model")[0] == 0
+    inputs = [word for file in sorted((case / "input").glob("case_00*")) for word in ("-i", file)]
+    code, _, err = command("predict", "-m", tmp_path / "model", *inputs, "-o", tmp_path, "--save-probabilities",
+                           "--device", "cpu")
+    assert (code, err.count("error")) == (0, 0)
+    expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(case / "expected/case_00.nii.gz")))
+    found = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "case_00.nii.gz")))
+    assert set(np.unique(found)) == set(np.unique(expected)) != {0}
+    assert (found != expected).mean() < 1e-3
+    with np.load(case / "expected/case_00.npz") as theirs, np.load(tmp_path / "case_00.npz") as ours:
+        difference = np.abs(ours["probabilities"].astype(np.float32) - theirs["probabilities"].astype(np.float32))
+    assert difference.mean() < 1e-3

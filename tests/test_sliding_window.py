@@ -151,6 +151,21 @@ def test_half_precision_is_added_up_in_single():
     torch.testing.assert_close(found, image, rtol=1e-3, atol=1e-3)
 
 
+def test_half_sums_are_rounded_after_each_tile():
+    image = 10 * noise(1, 8, 8, 11)
+    found = sliding_window(pointwise, image, Window(patch=(8, 8, 7), half_sums=True), 2)
+    total, norm = np.zeros((2, 8, 8, 11), np.float16), np.zeros((8, 8, 11), np.float16)
+    weights = gaussian_weights((8, 8, 7)).numpy()
+    for start in (0, 2, 4):
+        box = slice(start, start + 7)
+        tile = pointwise(image[None, ..., box])[0][0].numpy()
+        total[..., box] = (total[..., box] + tile * weights).astype(np.float16)
+        norm[..., box] = (norm[..., box] + weights).astype(np.float16)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, (total / norm).astype(np.float32), rtol=1e-3)
+    assert (found - pointwise(image[None])[0][0]).abs().max() > 0.3  # near the corners
+
+
 def test_weights_from_inference_may_be_used_outside_of_it():
     image = noise(1, 8, 8, 11)
     window = Window(patch=(8, 8, 7))

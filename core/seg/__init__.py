@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         name_records,
     )
     from seg.model import Model, load
+    from seg.nnunet_names import rename_nnunet
     from seg.patches import cut_patch, cut_previous, previous_channels
     from seg.stages.run import run
     from seg.topology import doubling_features, halving_weights, stage_voxels
@@ -96,6 +97,7 @@ _LAZY = {
     "previous_channels": "seg.patches",
     "read_image": "seg.images",
     "read_label": "seg.images",
+    "rename_nnunet": "seg.nnunet_names",
     "run": "seg.stages.run",
     "running_mean": "seg.ensembling",
     "stage_voxels": "seg.topology",
@@ -111,8 +113,8 @@ __all__ = [
     "cut_patch", "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels",
     "halving_weights", "hookimpl", "image_ending", "initialise", "is_dicom_folder", "list_images", "load",
     "missing_record", "name_records", "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head",
-    "previous_channels", "read_image", "read_label", "run", "running_mean", "stage_voxels", "usage_error",
-    "write_label",
+    "previous_channels", "read_image", "read_label", "rename_nnunet", "run", "running_mean", "stage_voxels",
+    "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ cases always lie in memory as (C, Z, Y, X).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -85,7 +85,11 @@ class Planner(Protocol):
 
 @runtime_checkable
 class Architecture(Protocol):
-    """A network that is built from a topology."""
+    """A network that is built from a topology.
+
+    It may also have `from_nnunet(weights)`, a state of one of nnU-Net's networks under the names of its own, so that
+    `seg import-nnunet` takes models of that network (see `seg.rename_nnunet`).
+    """
 
     def topology(
         self,
@@ -133,6 +137,18 @@ class Prunable(Protocol):
 
         Raises:
             ValueError: `network` does not contain the level.
+        """
+
+
+@runtime_checkable
+class NnUNetArchitecture(Architecture, Protocol):
+    """An architecture that plays one of nnU-Net's networks, so that models of nnU-Net can be imported."""
+
+    def from_nnunet(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of nnU-Net's network under the names of the module that `build` makes.
+
+        `weights` are a state of nnU-Net's network, in which most tensors stand under several names. The answer is held
+        against the module, so a name that is not known may stay as it is. `seg.rename_nnunet` does most of it.
         """
 
 

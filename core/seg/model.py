@@ -1,11 +1,8 @@
 """A trained model as a folder of plain data, and how it is used in a program.
 
-    model = seg.load("runs/hippocampus/model")
-    labels = model.predict(image)                       # SimpleITK image in, SimpleITK image out
-    labels = model.predict(array, spacing=(1, 1, 1))    # array (Z, Y, X) or (C, Z, Y, X) in, array (Z, Y, X) out
-
-`model.json` says everything, `weights/*.safetensors` hold the numbers, `MANIFEST.sha256` the digests of both.
-Nothing in a model is ever executed.
+model = seg.load("runs/hippocampus/model")
+labels = model.predict(image)                       # SimpleITK image in, SimpleITK image out
+labels = model.predict(array, spacing=(1, 1, 1))    # array (Z, Y, X) or (C, Z, Y, X) in, array (Z, Y, X) out
 """
 
 from __future__ import annotations
@@ -18,22 +15,20 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 import torch
-from attrs import define, field, frozen
+from attrs import define
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
-from seg.cascades import with_previous_stages
-from seg.convert import dump_json, from_data
 from seg.device import autocast, choose_device
 from seg.errors import Exit, Record, SegError, usage_error
-from seg.files import digest_bytes, whole_folder
+from seg.files import digest_bytes
 from seg.kinds import Architecture, Ensembler, Postprocessor
 from seg.levels import at_level
-from seg.models import ComponentUse, Configuration, Plan, Spacing3, Topology
+from seg.model_files import MANIFEST, ModelDescription, read_model
+from seg.models import ComponentUse, Configuration, Spacing3, Topology
 from seg.patches import with_previous
 from seg.preprocessing import Prepared, prepare
 from seg.registry import Registry, discover
@@ -49,73 +44,7 @@ from seg.sliding_window import Window, sliding_window
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
-FORMAT = 1
-MANIFEST = "MANIFEST.sha256"
 TILE_BATCH_2D = 4
-
-
-@frozen(kw_only=True)
-class Member:
-    """One trained network: its configuration, its fold, the file of its weights."""
-
-    configuration: str
-    fold: str
-    weights: str
-
-
-@frozen(kw_only=True)
-class ModelDescription:
-    """All that a model is, but its weights.
-
-    `configurations` are as trained (after a budget's reductions, whose reasons stand beside); `plan` is the planner's.
-    `chosen` names the configurations that are combined at prediction, `postprocessing` the steps of `postprocessor`
-    that are then done to the label map. `levels` says of which level the weights of a configuration are (see
-    `seg.Prunable`); one that is not named there has the whole network.
-    """
-
-    schema: int = FORMAT
-    plan: Plan
-    configurations: dict[str, Configuration]
-    reductions: dict[str, tuple[str, ...]] = field(factory=dict)
-    members: tuple[Member, ...]
-    chosen: tuple[str, ...]
-    architecture: ComponentUse
-    ensembler: ComponentUse
-    postprocessing: tuple[str, ...] = ()
-    postprocessor: ComponentUse | None = None
-    components: tuple[ComponentUse, ...] = ()
-    orientations: dict[str, int] = field(factory=dict)
-    levels: dict[str, str] = field(factory=dict)
-    validation: dict[str, dict[str, float | None]] = field(factory=dict)  # candidate → metric → mean
-    postprocessed: dict[str, float | None] = field(factory=dict)  # metric → mean of the model in validation
-    autocast: str = "auto"
-    made_by: str = ""
-
-    @property
-    def needed(self) -> list[str]:
-        """The configurations that prediction runs: the chosen ones, and the stages before them.
-
-        Raises:
-            KeyError: one of them is not in the model.
-        """
-        return with_previous_stages(self.chosen, self.configurations)
-
-
-def write_model(folder: Path, description: ModelDescription, weights: dict[str, dict[str, Tensor]]) -> None:
-    """Write a model to `folder`, whole or not at all; `weights` maps the members' file names to tensors.
-
-    Raises:
-        SegError: the disk is full or not writable (exit 5).
-    """
-    content = {name: save_tensors({key: value.contiguous() for key, value in tensors.items()})
-               for name, tensors in weights.items()}
-    content["model.json"] = dump_json(description).encode()
-    lines = [f"{digest_bytes(data)}  {name}" for name, data in sorted(content.items())]
-    content[MANIFEST] = ("\n".join(lines) + "\n").encode()
-    with whole_folder(folder) as temporary:
-        for name, data in content.items():
-            (temporary / name).parent.mkdir(exist_ok=True)
-            (temporary / name).write_bytes(data)
 
 
 @define
@@ -220,7 +149,7 @@ class Model:
         return prepared, logits
 
     def _one(self, network: nn.Module, configuration: Configuration, image: Tensor) -> Tensor:
-        window = make_window(configuration, self.options)
+        window = attrs.evolve(make_window(configuration, self.options), half_sums=self.description.half_sums)
         with torch.inference_mode(), autocast(self.device, self.options.autocast):
             return sliding_window(network, image, window, configuration.topology.outputs)
 
@@ -253,8 +182,7 @@ def load(
             no numbers (exit 3).
     """
     folder = Path(path)
-    content = _verified(folder)
-    description = _description(content, folder)
+    description, content = read_model(folder)
     registry = registry or discover()
     architecture = build_component(registry, description.architecture)
     ensembler = build_component(registry, description.ensembler)
@@ -343,49 +271,6 @@ def build_component(registry: Registry, use: ComponentUse) -> Any:
         record = Record(code="SEG-P04", found=f"{what} is needed, {here} is installed here", advice=advice)
         raise SegError([record, *error.records], Exit.PLUGIN) from error
     return component
-
-
-def _verified(folder: Path) -> dict[str, bytes]:
-    """The content of every file of the manifest, each with the digest it should have."""
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise usage_error(f"no model: {folder} has no {MANIFEST}", expected="the folder `model` of a run",
-                          file=str(folder))
-    content = {MANIFEST: manifest.read_bytes()}
-    for line in content[MANIFEST].decode("utf-8", errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        file = folder / name
-        inside = file.resolve().is_relative_to(folder.resolve())
-        data = file.read_bytes() if inside and file.is_file() else None
-        if data is None or digest_bytes(data) != digest:
-            raise SegError(Record(code="SEG-M01", found="content that differs from its digest, or is not there",
-                                  expected=f"SHA-256 {digest[:16]}…", file=str(file),
-                                  advice="Copy the model again from where it came."), Exit.UNSAFE)
-        content[name] = data
-    return content
-
-
-def _description(content: dict[str, bytes], folder: Path) -> ModelDescription:
-    import json
-
-    try:
-        data = json.loads(content["model.json"])
-        schema = data["schema"]
-    except (KeyError, ValueError, TypeError):
-        raise SegError(Record(code="SEG-M01", found="no readable model.json", file=str(folder)), Exit.UNSAFE) from None
-    if schema != FORMAT:
-        raise SegError(Record(code="SEG-M05", found=f"model format {schema}", expected=f"{FORMAT}", file=str(folder),
-                              advice="Upgrade segplug to read newer models."), Exit.UNSAFE)
-    description = from_data(data, ModelDescription, file=str(folder / "model.json"), exit_code=Exit.UNSAFE)
-    trained = {member.configuration for member in description.members}
-    known = set(description.configurations) & trained
-    missing = [member.weights for member in description.members if member.weights not in content]
-    stages = {stage for name in known if (stage := description.configurations[name].previous_stage)}
-    missing += sorted((trained | set(description.chosen) | stages) - known)
-    if missing or not description.chosen:
-        raise SegError(Record(code="SEG-M01", found=f"model.json names what the model lacks: {', '.join(missing)}",
-                              file=str(folder)), Exit.UNSAFE)
-    return description
 
 
 def _as_volume(

@@ -29,6 +29,7 @@ SCHEMES = {
     "rescale_to_0_1": "RescaleTo01Normalization",
     "rgb_to_0_1": "RGBTo01Normalization",
 }
+PREPROCESSOR = "DefaultPreprocessor"
 RESAMPLING = "resample_data_or_seg_to_shape"
 READERS = {".png": "NaturalImage2DIO", ".bmp": "NaturalImage2DIO", ".tif": "Tiff3DIO", ".tiff": "Tiff3DIO",
            ".nii": "NibabelIO"}
@@ -57,10 +58,12 @@ def plan_to_nnunet(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_from_nnunet(data: Any, description: Description, file: str = "plans.json") -> Plan:
+def plan_from_nnunet(
+    data: Any, description: Description, file: str = "plans.json", *, only: str | None = None
+) -> Plan:
     """Our form of nnU-Net's plan for the data set `description`, inheritance among its configurations resolved.
 
-    Plans from before 2024, without `architecture`, are read too.
+    Plans from before 2024, without `architecture`, are read too. With `only` other configurations are not looked at.
 
     Raises:
         SegError: a missing key, a value of the wrong type, a plan for another number of channels, a network or a
@@ -74,7 +77,7 @@ def plan_from_nnunet(data: Any, description: Description, file: str = "plans.jso
     if len(intensities) != channels:
         raise usage_error(f"a plan for {len(intensities)} channels", expected=f"{channels}", file=file)
     configurations, architectures = {}, set()
-    for name in given:
+    for name in given if only is None else (only,):
         try:
             resolved = _inherited(given, name)
             first = data["original_median_spacing_after_transp"][0]
@@ -123,6 +126,8 @@ def _configuration_from_nnunet(
     unknown = [scheme for scheme in given["normalization_schemes"] if scheme not in schemes]
     if unknown:
         raise ValueError(f"the normalisation {unknown[0]} is not known here")
+    if given.get("preprocessor_name", PREPROCESSOR) != PREPROCESSOR:
+        raise ValueError(f"the preprocessor {given['preprocessor_name']} is not known here")
     return architecture, {
         "name": name, "spacing": [first_spacing, *given["spacing"]][-3:],
         "median_shape": given["median_image_size_in_voxels"], "patch": patch, "batch": given["batch_size"],
@@ -155,6 +160,11 @@ def _network_from_nnunet(given: Mapping[str, Any], dims: int) -> tuple[str, dict
     for key, expected in details.items():
         if str(options.get(key)).rsplit(".", 1)[-1] != expected:
             raise ValueError(f"{key} is {options.get(key)}, only {expected} is known here")
+    for key, name, number in (("nonlin_kwargs", "negative_slope", 0.01), ("norm_op_kwargs", "eps", 1e-05)):
+        if (found := (options.get(key) or {}).get(name, number)) != number:
+            raise ValueError(f"{key}: {name} is {found}, only {number} is known here")
+    if options.get("nonlin_first"):
+        raise ValueError("nonlin_first is not known here")
     stages = options["n_stages"]
     return architecture, {
         "features": _each(options["features_per_stage"], stages),
@@ -206,7 +216,7 @@ def _configuration_to_nnunet(plan: Plan, configuration: Configuration, plans_nam
     shared = configuration.name in ("2d", "3d_fullres") and plan.planner in PLANS
     found: dict[str, Any] = {
         "data_identifier": f"{'nnUNetPlans' if shared else plans_name}_{configuration.name}",
-        "preprocessor_name": "DefaultPreprocessor",
+        "preprocessor_name": PREPROCESSOR,
         "batch_size": configuration.batch,
         "patch_size": list(configuration.patch),
         "median_image_size_in_voxels": list(configuration.median_shape),

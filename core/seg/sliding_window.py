@@ -22,12 +22,17 @@ Network = Callable[[Tensor], Sequence[Tensor]]
 
 @frozen(kw_only=True)
 class Window:
-    """How a case is covered: patches of the network, their distance, and the axes along which they are mirrored."""
+    """How a case is covered: patches of the network, their distance, and the axes along which they are mirrored.
+
+    With `half_sums` tiles are added up in 16 bits, as nnU-Net does. That tells at the borders of an image, where the
+    weights of all tiles are near the least number of that kind.
+    """
 
     patch: tuple[int, ...]
     step: float = 0.5
     mirror_axes: tuple[int, ...] = ()
     batch: int = 1
+    half_sums: bool = False
 
 
 def sliding_window(network: Network, image: Tensor, window: Window, outputs: int) -> Tensor:
@@ -79,14 +84,15 @@ def _window(network: Network, image: Tensor, window: Window, outputs: int) -> Te
     padded, inner = _padded(image, window.patch)
     size = padded.shape[1:]
     weights = gaussian_weights(window.patch).to(image.device)
-    total = torch.zeros((outputs, *size), device=image.device)
-    norm = torch.zeros(size, device=image.device)
+    kind = torch.float16 if window.half_sums else torch.float32
+    total = torch.zeros((outputs, *size), device=image.device, dtype=kind)
+    norm = torch.zeros(size, device=image.device, dtype=kind)
     for boxes in _batched(list(_tiles(size, window)), window.batch):
         tiles = torch.stack([padded[(slice(None), *box)] for box in boxes])
         for box, logits in zip(boxes, _mirrored(network, tiles, window.mirror_axes), strict=True):
             total[(slice(None), *box)].addcmul_(logits.float(), weights)
             norm[box] += weights
-    return total.div_(norm)[(slice(None), *inner)]
+    return total.div_(norm)[(slice(None), *inner)].float()
 
 
 def _tiles(size: Sequence[int], window: Window) -> Iterator[tuple[slice, ...]]:

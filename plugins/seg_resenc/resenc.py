@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from seg import Topology, doubling_features, halving_weights, option, stage_voxels
+from seg import Topology, doubling_features, halving_weights, option, rename_nnunet, stage_voxels
 
 if TYPE_CHECKING:
     import torch
+
+NNUNET_NAMES = {
+    r"^encoder\.stem\.convs\.0\.": "stem.",
+    r"^encoder\.stages\.(\d+)\.blocks\.(\d+)\.conv1\.": r"encoder.\1.\2.first.",
+    r"^encoder\.stages\.(\d+)\.blocks\.(\d+)\.conv2\.": r"encoder.\1.\2.second.",
+    r"^encoder\.stages\.(\d+)\.blocks\.(\d+)\.skip\.": r"encoder.\1.\2.skip.",
+}
+"""nnU-Net's names in the encoder, as regular expressions → ours."""
 
 
 @frozen(kw_only=True)
@@ -74,6 +82,10 @@ class ResEncUNet:
         from seg_resenc._network import ResEncNetwork
 
         return ResEncNetwork(topology, self.norm, self.activation)
+
+    def from_nnunet(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of nnU-Net's ResidualEncoderUNet under the names of this network."""
+        return rename_nnunet(weights, NNUNET_NAMES)
 
 
 def _changes(topology: Topology, stage: int) -> bool:

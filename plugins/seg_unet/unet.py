@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from seg import Topology, doubling_features, halving_weights, option, stage_voxels
+from seg import Topology, doubling_features, halving_weights, option, rename_nnunet, stage_voxels
 
 if TYPE_CHECKING:
     import torch
@@ -65,3 +65,7 @@ class UNet:
         from seg_unet._network import UNetNetwork
 
         return UNetNetwork(topology, self.norm, self.activation)
+
+    def from_nnunet(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of nnU-Net's PlainConvUNet under the names of this network."""
+        return rename_nnunet(weights, {r"^encoder\.stages\.(\d+)\.0\.convs\.": r"encoder.\1."})

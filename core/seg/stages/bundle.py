@@ -8,7 +8,7 @@ import attrs
 from torch import Tensor
 
 from seg.cascades import with_previous_stages
-from seg.model import Member, ModelDescription, write_model
+from seg.model_files import Member, ModelDescription, write_model
 from seg.models import Evaluation
 from seg.runfolder import RunFolder
 from seg.stages.levels import level_weights
