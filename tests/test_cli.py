@@ -121,7 +121,7 @@ def test_the_flag_recipe_is_an_option_of_training(recipe, seg, tmp_path, monkeyp
 
     def remember(data, out, settings, **_):
         seen.append(settings)
-        return SimpleNamespace(evaluations={}, folder=tmp_path)
+        return SimpleNamespace(evaluations={}, selection=None, folder=tmp_path)
 
     monkeypatch.setattr("seg.stages.run.run", remember)
     assert seg("run", tmp_path, "--epochs", "1", "--recipe", recipe)[0] == 0
@@ -194,7 +194,7 @@ def test_list_plugins_is_read_by_programs(seg):
 
 def test_show_lists_options_with_defaults_bounds_and_help(seg):
     _, out, _ = seg("show", "planner", "nnunet")
-    assert re.search(r"planner\.vram_gb .* float .* 8\.0 .* 1 ≤ x .* GB", out)
+    assert re.search(r"planner\.vram_gb .* float .* 8\.0 .* 0.1 ≤ x .* GB", out)
     _, out, _ = seg("show", "train")
     assert re.search(r"train\.steps_per_epoch .* 250 ", out)
 

@@ -12,7 +12,8 @@ from seg.errors import Exit, SegError
 from seg.phantom import write_phantom
 from seg_cli.main import execute
 
-TINY = ["--device", "cpu", "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
+TINY = ["--postprocessor", "none", "--device", "cpu",
+        "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
         "--set", "architecture.features=4"]  # fmt: skip
 
 

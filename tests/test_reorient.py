@@ -17,7 +17,8 @@ from seg.models import Description, Fingerprint
 from seg.phantom import write_phantom
 from seg_cli.main import execute
 
-TINY = ["--device", "cpu", "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
+TINY = ["--postprocessor", "none", "--device", "cpu",
+        "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
         "--set", "architecture.features=4", "--set", "fingerprinter.samples=9999"]  # fmt: skip
 TURNED = [*TINY, "--set", "data.reorient=RAS"]
 CODES = ("PSR", "RAS", "LPS", "SAL", "IRP")  # fold 0 validates the first
