@@ -274,7 +274,8 @@ def test_progress_is_the_part_that_is_done():
     assert Length(seconds=10.0).progress(99, 5.0) == 0.5
 
 
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path):
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path, batch_dice):
     class Plain(nn.Module):
         def __init__(self):
             super().__init__()
@@ -285,8 +286,9 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path):
 
     torch.manual_seed(5)
     network, gradients, losses = Plain(), [], []
+    loss = DiceCrossEntropy(labels=LABELS, weights=(1.0,), batch_dice=batch_dice)
     for parts in (1, 2):
-        trainer = Trainer.fresh(evolve(make_job(tmp_path), network=network, parts=parts))
+        trainer = Trainer.fresh(evolve(make_job(tmp_path), network=network, parts=parts, loss=loss))
         network.zero_grad()
         losses.append(trainer._backward(trainer.job.make_batch(0)))
         gradients.append([parameter.grad.clone() for parameter in network.parameters()])

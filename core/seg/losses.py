@@ -30,15 +30,41 @@ class DiceCrossEntropy:
     weights: tuple[float, ...]
     batch_dice: bool = False
 
-    def __call__(self, outputs: Sequence[Tensor], label: Tensor) -> Tensor:
-        """The loss, a float32 scalar; coarser outputs meet the label at their own size (nearest)."""
+    def __call__(
+        self, outputs: Sequence[Tensor], label: Tensor, *, share: float = 1.0, sums: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """The loss, a float32 scalar; coarser outputs meet the label at their own size (nearest).
+
+        Args:
+            outputs: logits (B, K, *size) of a batch or of a part of it.
+            label: ids (B, *patch).
+            share: how much of the batch this part is. The parts' losses and gradients add up to those of the whole.
+            sums: of all parts together (see `sums`), where the Dice is taken over the batch.
+        """
         total = torch.zeros((), device=label.device)
-        for logits, weight in zip(outputs, self.weights, strict=True):
+        for index, (logits, weight) in enumerate(zip(outputs, self.weights, strict=True)):
             if weight:
-                total = total + weight * self._one(logits.float(), _resized(label, logits.shape[2:]))
+                whole = None if sums is None else sums[index]
+                total = total + weight * self._one(logits.float(), _resized(label, logits.shape[2:]), share, whole)
         return total
 
-    def _one(self, logits: Tensor, label: Tensor) -> Tensor:
+    def sums(self, outputs: Sequence[Tensor], label: Tensor) -> list[Tensor]:
+        """What a Dice over the batch needs of one part of it: (2, classes) for each output, overlap and size."""
+        maps = (self._maps(logits.float(), _resized(label, logits.shape[2:]))[1:] for logits in outputs)
+        return [self._sums(*pair) for pair in maps]
+
+    def _one(self, logits: Tensor, label: Tensor, share: float, whole: Tensor | None) -> Tensor:
+        entropy, probabilities, target = self._maps(logits, label)
+        own = self._sums(probabilities, target)
+        overlap, size = own if whole is None else whole + (own - own.detach())
+        dice = -((2 * overlap + SMOOTH) / (size + SMOOTH).clamp_min(1e-8)).mean()
+        if whole is None:
+            return share * (entropy + dice)
+        all_of_it = dice - dice.detach()  # 0, with the gradient: the Dice of the whole is asked of every part
+        return share * (entropy + dice) + (1 - share) * all_of_it
+
+    def _maps(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The cross-entropy, and probabilities and targets (B, classes, *size) of what the Dice is taken of."""
         ignore = self.labels.ignore
         valid = None if ignore is None else label != ignore
         if valid is not None:
@@ -53,17 +79,16 @@ class DiceCrossEntropy:
             probabilities = logarithms.exp()[:, 1:]
             target = one_hot(label, logits.shape[1])[:, 1:]
         if valid is None:
-            return entropy.mean() + self._dice(probabilities, target)
+            return entropy.mean(), probabilities, target
         mask = valid.unsqueeze(1)
-        return _masked_mean(entropy, valid) + self._dice(probabilities * mask, target * mask)
+        return _masked_mean(entropy, valid), probabilities * mask, target * mask
 
-    def _dice(self, probabilities: Tensor, target: Tensor) -> Tensor:
+    def _sums(self, probabilities: Tensor, target: Tensor) -> Tensor:
+        """Overlap and size, (2, B, classes) or over the batch (2, classes)."""
         axes = tuple(range(2, target.dim()))
         if self.batch_dice:
             axes = (0, *axes)
-        overlap = (probabilities * target).sum(axes)
-        size = probabilities.sum(axes) + target.sum(axes)
-        return -((2 * overlap + SMOOTH) / (size + SMOOTH).clamp_min(1e-8)).mean()
+        return torch.stack([(probabilities * target).sum(axes), probabilities.sum(axes) + target.sum(axes)])
 
 
 def one_hot(label: Tensor, outputs: int) -> Tensor:

@@ -166,14 +166,24 @@ class Trainer:
         """The loss of the batch, part by part, and its gradient in the parameters."""
         job, size = self.job, len(batch.image)
         total = torch.zeros((), device=job.device)
-        pairs = zip(batch.image.tensor_split(job.parts), batch.label.tensor_split(job.parts), strict=True)
-        for images, labels in pairs:
-            with autocast(job.device, job.options.autocast):
-                outputs = job.network(images)
-            loss = job.loss(outputs, labels) * (len(images) / size)
+        parts = list(zip(batch.image.tensor_split(job.parts), batch.label.tensor_split(job.parts), strict=True))
+        sums = self._sums(parts) if job.parts > 1 and job.loss.batch_dice else None
+        for images, labels in parts:
+            loss = job.loss(self._outputs(images), labels, share=len(images) / size, sums=sums)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _outputs(self, images: Tensor) -> list[Tensor]:
+        with autocast(self.job.device, self.job.options.autocast):
+            outputs: list[Tensor] = self.job.network(images)
+            return outputs
+
+    def _sums(self, parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """What the Dice over the batch needs of all parts: a forward pass of each, nothing of which is kept."""
+        with torch.no_grad():
+            found = [self.job.loss.sums(self._outputs(images), labels) for images, labels in parts]
+        return [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
 
     def _average(self) -> None:
         decay = self.job.recipe.decay(self.step)

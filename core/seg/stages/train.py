@@ -216,11 +216,11 @@ def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torc
 def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, device: torch.device) -> int:
     """In how many parts a batch is worked on: on a CPU, so many that the feature maps of one take at most PART_BYTES.
 
-    One where the samples of a batch are not independent: batch norm, Dice over the batch, an ignore label.
+    One where the samples of a batch are not independent: batch norm, an ignore label.
     """
     labels = fold.plan.description.labels
     mixed = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())  # noqa: SLF001
-    if device.type != "cpu" or mixed or configuration.batch_dice or labels.ignore is not None:
+    if device.type != "cpu" or mixed or labels.ignore is not None:
         return 1
     architecture = fold.components.architecture
     values = architecture.feature_map_size(configuration.topology, configuration.patch, len(labels.values))
