@@ -194,7 +194,7 @@ def test_a_single_bad_batch_leaves_the_network_as_it_was(tmp_path):
     job = make_job(tmp_path / "a")
     first = float(job.make_batch(1).image[0, 0, 0, 0])
     job = make_job(tmp_path / "b", parts=Random({first}))
-    job = evolve(job, network=nn.Sequential(nn.Conv2d(1, 2, 1)), loss=lambda outputs, label: outputs.mean())
+    job = evolve(job, network=nn.Sequential(nn.Conv2d(1, 2, 1)), loss=lambda outputs, label, **_: outputs.mean())
     trainer = Trainer.fresh(job)
     for step in range(3):
         batch = job.make_batch(step)

@@ -56,8 +56,8 @@ class DiceCrossEntropy:
     def _one(self, logits: Tensor, label: Tensor, share: float, whole: Tensor | None) -> Tensor:
         entropy, probabilities, target = self._maps(logits, label)
         own = self._sums(probabilities, target)
-        overlap, size = own if whole is None else whole + (own - own.detach())
-        dice = -((2 * overlap + SMOOTH) / (size + SMOOTH).clamp_min(1e-8)).mean()
+        overlap, size = (own if whole is None else whole + (own - own.detach())).unbind(0)
+        dice: Tensor = -((2 * overlap + SMOOTH) / (size + SMOOTH).clamp_min(1e-8)).mean()
         if whole is None:
             return share * (entropy + dice)
         all_of_it = dice - dice.detach()  # 0, with the gradient: the Dice of the whole is asked of every part
