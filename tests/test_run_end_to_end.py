@@ -235,6 +235,11 @@ def test_several_configurations_and_folds_make_one_model(data, command, tmp_path
     model = json.loads((tmp_path / "model/model.json").read_text())
     assert len(model["members"]) == 4
     assert sorted(model["chosen"]) == ["2d", "3d_fullres"]
+    weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("training/*/*/weights.safetensors")}
+    assert command("run", data, "-o", tmp_path, *words[:-1], "none", "--postprocessor", "none")[0] == 0
+    assert len(json.loads((tmp_path / "model/model.json").read_text())["chosen"]) == 1
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights  # nothing was trained for another choice
+    assert command("run", data, "-o", tmp_path, *words)[0] == 0
     code, _, _ = command("predict", "-m", tmp_path / "model", "-i", data / "imagesTr/phantom_000_0000.nii.gz",
                          "-o", tmp_path / "p")
     assert code == 0

@@ -18,6 +18,8 @@ from seg.stages.preprocess import store_name
 
 BYTES_IMAGE, BYTES_LABEL, BYTES_LOGIT, BYTES_WEIGHT = 4, 2, 2, 4
 PROGRAM_BYTES = 400_000_000  # Python, torch and SimpleITK before any work
+BYTES_A_VALUE = 8  # each feature map is kept for the way back before and after its norm, in single precision
+PART_BYTES = 2 << 30  # of feature maps that a part of a batch may take on a CPU
 WEIGHT_COPIES = 5  # weights, gradient, two moments, running mean
 
 
@@ -63,7 +65,8 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
     length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
-    step = max(_step_bytes(components, plan, item, reduced=bool(settings.budget_s)) for item in chosen)
+    device = choose_device(settings.device)
+    step = max(_step_bytes(components, plan, item, settings, on_cpu=device.type == "cpu") for item in chosen)
     disk = sum(sum(size) for size in sizes) + kept + WEIGHT_COPIES * 2 * weights * count
     return Estimate(
         length=length,
@@ -71,9 +74,14 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
         train_s=settings.budget_s or None,
         disk_bytes=disk,
         memory_bytes=PROGRAM_BYTES + step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
-        device=describe_device(choose_device(settings.device)),
+        device=describe_device(device),
         folder=str(folder.path),
     )
+
+
+def batch_parts(batch: int, values: int) -> int:
+    """In how many parts a CPU works on a batch whose samples have `values` feature map values each."""
+    return min(batch, -(-batch * values * BYTES_A_VALUE // PART_BYTES))
 
 
 def format_bytes(count: float) -> str:
@@ -121,11 +129,17 @@ def _weight_bytes(configuration: Configuration) -> int:
     return total * BYTES_WEIGHT
 
 
-def _step_bytes(components: Components, plan: Plan, configuration: Configuration, *, reduced: bool) -> int:
-    """Bytes of the feature maps of one step: each is kept for the way back, before and after its normalisation."""
-    forms = [configuration, *(form for form, _ in components.planner.reductions(configuration))] if reduced else [
-        configuration]
-    classes = len(plan.description.labels.values)
-    sizes = [form.batch * components.architecture.feature_map_size(form.topology, form.patch, classes) * 4 * 2
-             for form in forms]
-    return sizes[0] if not reduced else min(sizes)
+def _step_bytes(
+    components: Components, plan: Plan, configuration: Configuration, settings: Settings, *, on_cpu: bool
+) -> int:
+    """Bytes of the feature maps that are kept at a time in one step."""
+    forms = [configuration]
+    if settings.budget_s:
+        forms += [form for form, _ in components.planner.reductions(configuration)]
+    names = len(plan.description.labels.values)
+    sizes = []
+    for form in forms:
+        values = components.architecture.feature_map_size(form.topology, form.patch, names)
+        at_once = -(-form.batch // batch_parts(form.batch, values)) if on_cpu else form.batch
+        sizes.append(at_once * values * BYTES_A_VALUE)
+    return min(sizes)

@@ -146,9 +146,15 @@ def write_settings(path: Path, settings: Settings, extra: dict[str, Any]) -> Non
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """What differs between two settings and would change the result of what `old` already made."""
-    free = {"configurations", "folds", "device", "predict", "metrics"}
-    a, b = to_data(old), to_data(new)
+    free = {"configurations", "folds", "device", "predict", "metrics", "ensembler", "postprocessor"}
+    a, b = (_without_choice(to_data(settings)) for settings in (old, new))
     return [f"{key}: {a[key]!r} then, {b[key]!r} now" for key in a if key not in free and a[key] != b[key]]
+
+
+def _without_choice(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` without the options of what chooses and post-processes, on which no training depends."""
+    options = {kind: values for kind, values in data["options"].items() if kind not in ("ensembler", "postprocessor")}
+    return {**data, "options": options}
 
 
 def parse_duration(text: str) -> float:

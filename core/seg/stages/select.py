@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seg.arrays import load_array
 from seg.bootstrap import Difference, paired_difference
-from seg.convert import write_json
+from seg.convert import to_data, write_json
 from seg.files import digest_json
 from seg.kinds import Candidate
 from seg.metrics import evaluation
@@ -113,8 +113,9 @@ def _ensemble(names: tuple[str, ...], folds: Folds, progress: Progress) -> Evalu
     first = folds[names[0]][0]
     folder = first.folder.path / "validation" / JOIN.join(names)
     teams = [tuple(_fold(folds[name], fold) for name in names) for fold in first.settings.folds]
-    source = digest_json([entry.files for team in teams for fold in team
-                          for entry in entries(fold.folder.validation(fold.configuration, fold.fold)).values()])
+    files = [entry.files for team in teams for fold in team
+             for entry in entries(fold.folder.validation(fold.configuration, fold.fold)).values()]
+    source = digest_json([to_data(first.components.uses["ensembler"]), files])
     work = [(case, team) for team in teams for case in validation_cases(team[0])]
     ledger = Ledger(folder, {case.id: source for case, _ in work})
     progress.start(f"validate {JOIN.join(names)}", len(work))

@@ -18,6 +18,7 @@ from seg.budget import Reduced, fit_budget, measure
 from seg.convert import load_json, read_json, to_data, write_json
 from seg.device import choose_device, free_memory, keep_freed_memory
 from seg.errors import Exit, Record, SegError
+from seg.estimates import batch_parts
 from seg.files import digest_file, digest_json, write_bytes
 from seg.kinds import Architecture, CaseArrays
 from seg.losses import DiceCrossEntropy
@@ -34,8 +35,6 @@ from seg.training import Data, Job, Length, Trainer, train
 
 WEIGHTS = "weights.safetensors"
 REDUCED = "reduced.json"
-PART_BYTES = 2 << 30
-BYTES_A_VALUE = 8  # each feature map is kept for the way back before and after its norm, in single precision
 MEMORY_SHARE = 0.5  # of the free memory may be taken by cases; beyond, they are read from the disk
 
 
@@ -224,7 +223,7 @@ def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, d
         return 1
     architecture = fold.components.architecture
     values = architecture.feature_map_size(configuration.topology, configuration.patch, len(labels.values))
-    return min(configuration.batch, -(-configuration.batch * values * BYTES_A_VALUE // PART_BYTES))
+    return batch_parts(configuration.batch, values)
 
 
 def new_network(architecture: Architecture, configuration: Configuration, seed: tuple[int, ...]) -> torch.nn.Module:
