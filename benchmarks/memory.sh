@@ -5,5 +5,5 @@
 set -euo pipefail
 folder=${1:-runs/memory}
 seg phantom "$folder/data" --cases 2 --shape 160,512,512
-/usr/bin/time -f "run: %e s, %M kB at most" seg run "$folder/data" -o "$folder/run" --fold all --epochs 1 \
+/usr/bin/time -f "run: %e s, %M kB at most" seg run "$folder/data" -o "$folder/run" --fold full --epochs 1 \
   --set train.steps_per_epoch=5 --set predict.mirroring=false --set predict.step=1 --device cpu

@@ -27,5 +27,5 @@ def test_each_comes_once_and_after_what_it_needs(chosen):
 
 def test_what_hands_on_is_trained_on_every_fold():
     assert trainings(["last"], ["1"], PLAN, 3) == {"first": ("0", "1", "2"), "middle": ("0", "1", "2"), "last": ("1",)}
-    assert trainings(["2d", "first"], ["1", "all"], PLAN, 3) == {"2d": ("1", "all"), "first": ("1", "all")}
-    assert trainings(["middle"], ["all"], PLAN, 2) == {"first": ("0", "1", "all"), "middle": ("all",)}
+    assert trainings(["2d", "first"], ["1", "full"], PLAN, 3) == {"2d": ("1", "full"), "first": ("1", "full")}
+    assert trainings(["middle"], ["full"], PLAN, 2) == {"first": ("0", "1", "full"), "middle": ("full",)}

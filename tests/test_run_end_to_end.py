@@ -254,11 +254,11 @@ def test_all_cases_at_once_need_no_folds(data, command, tmp_path):
         (few / "labelsTr" / f"phantom_{index:03d}.nii.gz").unlink()
     described = json.loads((few / "dataset.json").read_text())
     (few / "dataset.json").write_text(json.dumps(described | {"numTraining": 3}))
-    words = [word if word != "0" else "all" for word in TINY]
+    words = [word if word != "0" else "full" for word in TINY]
     code, out, _ = command("run", few, "-o", tmp_path / "run", *words)
     assert code == 0
     assert "3d_fullres: 3 cases" in out
-    assert (tmp_path / "run/training/3d_fullres/fold_all/weights.safetensors").exists()
+    assert (tmp_path / "run/training/3d_fullres/fold_full/weights.safetensors").exists()
 
 
 def test_the_stages_alone_make_what_the_run_makes(data, run, command, tmp_path):
@@ -313,6 +313,15 @@ def test_folds_from_a_file_are_followed(data, command, tmp_path):
     assert code == 0
     assert "3d_fullres: 1 cases" in out
     assert [path.name for path in (tmp_path / "run/training/3d_fullres").iterdir()] == ["fold_0"]
+
+
+def test_all_folds_are_those_of_no_word(data, command, tmp_path):
+    folds = []
+    for words in ([], ["--fold", "all"]):
+        code, _, err = command("run", data, "-o", tmp_path / str(len(words)), *TINY[:-2], *words, "--dry-run")
+        assert code == 0
+        folds.append(re.search(r"(\d+) trainings? of", err)[1])
+    assert folds == ["5", "5"]
 
 
 def test_the_same_from_python(data, run, tmp_path):

@@ -97,7 +97,7 @@ def test_cases_of_one_patient_stay_together():
 
 def test_other_folds():
     known, splits = names(10), kfold(names(10))
-    assert members(splits, "all", known) == (known, known)
+    assert members(splits, "full", known) == (known, known)
     assert members(splits, "1", known) == (splits[1]["train"], splits[1]["val"])
     train, val = members(splits, "7", known)
     assert (len(train), len(val)) == (8, 2)

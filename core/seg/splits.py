@@ -18,6 +18,7 @@ from seg.models import Case
 
 FOLDS = 5
 SHUFFLE_SEED = 12345
+FULL = "full"  # the fold that trains on every case
 Split = dict[str, list[str]]
 
 
@@ -131,10 +132,11 @@ def parted_images(splits: Sequence[Split], same_images: Iterable[Sequence[str]])
 def members(splits: Sequence[Split], fold: str, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Training and validation cases of a fold, by name.
 
-    `all` is every case for both. A number beyond the last fold is a random 80:20 split of its own (nnU-Net 2.8).
+    `full` is every case for both (nnU-Net calls it `all`). A number beyond the last fold is a random 80:20 split of its
+    own (nnU-Net 2.8).
     """
     ordered = sorted(names)
-    if fold == "all":
+    if fold == FULL:
         return ordered, ordered
     index = int(fold)
     if index < len(splits):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Config = Annotated[str, typer.Option("--config", help="The configuration.")]
-FoldName = Annotated[str, typer.Option("--fold", help="The fold: 0, 1, … or all.")]
+FoldName = Annotated[str, typer.Option("--fold", help="The fold: 0, 1, … or full.")]
 
 
 def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:

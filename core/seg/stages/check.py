@@ -181,7 +181,7 @@ def _fold_faults(cases: Sequence[Case], folds: int, same_images: Iterable[Sequen
         return []
     what = "cases" if len(groups) == len(cases) else f"groups in {len(cases)} cases (cases of one image are one)"
     return [Record(code="SEG-D13", found=f"{len(groups)} {what}", expected=f"at least {folds}, one for each fold",
-                   advice="Add cases, or train on all of them with --fold all.")]
+                   advice="Add cases, or train on all of them with --fold full.")]
 
 
 def _class_faults(dataset: Dataset, cases: Sequence[Examined]) -> list[Record]:

@@ -23,7 +23,7 @@ from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry, discover
 from seg.runfolder import Components, RunFolder
 from seg.settings import AUTO, Settings
-from seg.splits import make_splits, parted_images
+from seg.splits import FULL, make_splits, parted_images
 from seg.stages.bundle import make_bundle
 from seg.stages.check import CheckReport, check, find_dataset
 from seg.stages.evaluate import write_evaluation
@@ -110,7 +110,7 @@ def checked(dataset: Dataset, folder: RunFolder, settings: Settings, progress: P
         SegError: the faults of all cases (exit 3).
     """
     with timed(folder, "check"):
-        kfold = not settings.splits and settings.folds != ("all",)
+        kfold = not settings.splits and settings.folds != (FULL,)
         report = check(dataset, needs_folds=kfold, progress=progress)
         write_json(folder.path / "check.json", report.records)
         write_json(folder.path / "dataset.json", dataset)
@@ -173,13 +173,14 @@ def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
     for name in names:
         if name not in planned:
             raise usage_error(f"configuration {name!r}", expected=f"one of {', '.join(planned)}, or all")
-    folds = settings.folds or tuple(str(index) for index in range(count))
+    every = tuple(str(index) for index in range(count))
+    folds = every if settings.folds in ((), ("all",)) else settings.folds
     for fold in folds:
-        if fold != "all" and not fold.isdigit():
-            raise usage_error(f"fold {fold!r}", expected=f"0 to {count - 1}, or all")
-        if fold != "all" and int(fold) >= count and any(case.group for case in folder.dataset().cases):
+        if fold != FULL and not fold.isdigit():
+            raise usage_error(f"fold {fold!r}", expected=f"0 to {count - 1}, all of them (all), or every case at once ({FULL})")
+        if fold != FULL and int(fold) >= count and any(case.group for case in folder.dataset().cases):
             raise usage_error(f"fold {fold}, which is drawn by chance and would part groups",
-                              expected=f"0 to {count - 1}, or all")
+                              expected=f"0 to {count - 1}, all or {FULL}")
     return attrs.evolve(settings, configurations=names, folds=folds)
 
 

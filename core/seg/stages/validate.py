@@ -68,7 +68,7 @@ def validation_source(fold: Fold) -> str:
 
 
 def validation_cases(fold: Fold) -> list[Case]:
-    """The cases that the fold's training did not see (all of them for the fold `all`)."""
+    """The cases that the fold's training did not see (all of them for the fold `full`)."""
     dataset = fold.folder.dataset()
     _, chosen = members(fold.folder.splits(), fold.fold, [case.id for case in dataset.cases])
     return [case for case in dataset.cases if case.id in set(chosen)]
