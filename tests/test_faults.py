@@ -191,7 +191,7 @@ def test_too_few_cases_for_the_folds(data, command, tmp_path):
     code, err = command("run", data, "-o", tmp_path / "run", *TINY)
     assert code == Exit.DATA
     assert "SEG-D13 error" in err
-    assert "--fold all" in err
+    assert "--fold full" in err
 
 
 def test_no_foreground_anywhere_names_the_way_out_which_works(data, command, tmp_path):
@@ -307,7 +307,7 @@ def test_losses_that_are_no_numbers_end_the_training(clean, planned, command, tm
     shutil.copytree(planned, folder)
     call = DiceCrossEntropy.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(DiceCrossEntropy, "__call__", lambda *given: call(*given) * float("nan"))
+        patch.setattr(DiceCrossEntropy, "__call__", lambda *given, **more: call(*given, **more) * float("nan"))
         code, err = command("run", clean, "-o", folder, *TINY)
     assert code == Exit.DATA
     assert "SEG-T01 error" in err

@@ -15,7 +15,7 @@ from seg.settings import (
 )
 
 FULL = Settings(
-    planner="mine", configurations=("2d", "3d_fullres"), folds=("0", "all"), budget_s=90.5, seed=7,
+    planner="mine", configurations=("2d", "3d_fullres"), folds=("0", "full"), budget_s=90.5, seed=7,
     labels={"cell": 255, 'a "b" = ü': 1},
     options={"planner": {"vram_gb": 11, "list": [1, 2.5, "x"]}, "layout": {"a": True}},
     train=TrainOptions(learning_rate=0.1, clip_norm=1.0), predict=PredictOptions(mirroring=False),

@@ -23,7 +23,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     ensembler: Annotated[str | None, typer.Option("--ensembler")] = None,
     postprocessor: Annotated[str | None, typer.Option("--postprocessor")] = None,
     config: Annotated[str | None, typer.Option("--config", help="Configurations: 2d,3d_fullres,… or all.")] = None,
-    fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,…, all of them (all), or every case (full).")] = None,
+    fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,…; all; full: every case.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Length of a training in epochs.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Length of a training in time: 10m, 1.5h.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="nnunet or budget [as the length is given].")] = None,

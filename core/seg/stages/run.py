@@ -177,7 +177,7 @@ def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
     folds = every if settings.folds in ((), ("all",)) else settings.folds
     for fold in folds:
         if fold != FULL and not fold.isdigit():
-            raise usage_error(f"fold {fold!r}", expected=f"0 to {count - 1}, all of them (all), or every case at once ({FULL})")
+            raise usage_error(f"fold {fold!r}", expected=f"0 to {count - 1}, all or {FULL}")
         if fold != FULL and int(fold) >= count and any(case.group for case in folder.dataset().cases):
             raise usage_error(f"fold {fold}, which is drawn by chance and would part groups",
                               expected=f"0 to {count - 1}, all or {FULL}")
