@@ -21,7 +21,7 @@ VALUES_AT_ONCE = 1 << 22  # of the draws; bounds the memory
 
 
 @frozen(kw_only=True)
-class Difference:
+class PairedDifference:
     """How far the mean of a metric of one evaluation is above that of another.
 
     `cases` counts those that both have, over which both means are. `low` and `high` bound the 95 % interval; they and
@@ -45,7 +45,7 @@ class Difference:
 
 def paired_difference(
     first: Evaluation, second: Evaluation, metric: str = "dice", *, resamples: int = RESAMPLES, seed: int = 0
-) -> Difference:
+) -> PairedDifference:
     """The mean of `metric` in `first` minus that in `second`, over the cases and classes that both have.
 
     Means are those of `seg.metrics.evaluation`: over classes, of the mean over cases in which the metric is defined.
@@ -54,7 +54,7 @@ def paired_difference(
     names = sorted({case.case for case in first.cases} & {case.case for case in second.cases})
     classes = [name for name in first.class_means if name in second.class_means]
     tables = [_table(one, names, classes, metric) for one in (first, second)]
-    whole, nothing = np.ones((1, len(names))), Difference(metric=metric, cases=len(names), difference=None, low=None,
+    whole, nothing = np.ones((1, len(names))), PairedDifference(metric=metric, cases=len(names), difference=None, low=None,
                                                           high=None, supported=False)
     difference = float((_means(tables[0], whole) - _means(tables[1], whole))[0])
     if np.isnan(difference):
@@ -67,7 +67,7 @@ def paired_difference(
     outside = int(TAIL * found.size)  # counted from both ends, so that swapping the sides negates the interval exactly
     low, high = float(found[outside]), float(found[-1 - outside])
     supported = len(names) >= FEWEST_CASES and (low > 0 or high < 0)
-    return Difference(metric=metric, cases=len(names), difference=difference, low=low, high=high, supported=supported)
+    return PairedDifference(metric=metric, cases=len(names), difference=difference, low=low, high=high, supported=supported)
 
 
 def _table(result: Evaluation, names: list[str], classes: list[str], metric: str) -> NDArray[np.float64]:

@@ -104,7 +104,7 @@ def _faults(fold: Split, known: set[str], groups: Mapping[str, str | None]) -> I
     if both := sorted(train & val):
         yield f"validates with {len(both)} cases it trains on: {_first(both)}", ""
     if not train or not val:
-        yield f"has no case to {'validate with' if train else 'train on'}", "--fold all trains on every case."
+        yield f"has no case to {'validate with' if train else 'train on'}", "--fold full trains on every case."
     parted = {group for name in train - val if (group := groups.get(name))} & {groups.get(name) for name in val - train}
     if parted:
         there = sorted(name for name in val if groups.get(name) in parted)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg.arrays import load_array
-from seg.bootstrap import Difference, paired_difference
+from seg.bootstrap import PairedDifference, paired_difference
 from seg.convert import to_data, write_json
 from seg.files import digest_json
 from seg.kinds import Candidate
@@ -46,7 +46,7 @@ class Selection:
     chosen: tuple[str, ...]
     metric: str
     candidates: dict[str, dict[str, float | None]]
-    differences: dict[str, Difference]
+    differences: dict[str, PairedDifference]
     postprocessing: tuple[str, ...]
     result: dict[str, float | None]
 
