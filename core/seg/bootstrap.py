@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
@@ -54,8 +55,8 @@ def paired_difference(
     names = sorted({case.case for case in first.cases} & {case.case for case in second.cases})
     classes = [name for name in first.class_means if name in second.class_means]
     tables = [_table(one, names, classes, metric) for one in (first, second)]
-    whole, nothing = np.ones((1, len(names))), PairedDifference(metric=metric, cases=len(names), difference=None, low=None,
-                                                          high=None, supported=False)
+    whole = np.ones((1, len(names)))
+    nothing = PairedDifference(metric=metric, cases=len(names), difference=None, low=None, high=None, supported=False)
     difference = float((_means(tables[0], whole) - _means(tables[1], whole))[0])
     if np.isnan(difference):
         return nothing
@@ -67,7 +68,7 @@ def paired_difference(
     outside = int(TAIL * found.size)  # counted from both ends, so that swapping the sides negates the interval exactly
     low, high = float(found[outside]), float(found[-1 - outside])
     supported = len(names) >= FEWEST_CASES and (low > 0 or high < 0)
-    return PairedDifference(metric=metric, cases=len(names), difference=difference, low=low, high=high, supported=supported)
+    return attrs.evolve(nothing, difference=difference, low=low, high=high, supported=supported)
 
 
 def _table(result: Evaluation, names: list[str], classes: list[str], metric: str) -> NDArray[np.float64]:
