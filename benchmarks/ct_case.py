@@ -29,6 +29,7 @@ SEG = Path(sys.executable).with_name("seg")
 OURS = """
 import json, resource, sys, time
 from pathlib import Path
+import SimpleITK, filelock, h5py, scipy.linalg, scipy.ndimage, seg._guard, seg._nifti
 from seg.images import read_image, read_label
 from seg.nnunet_files import read_plan_file
 from seg.preprocessing import class_locations, prepare

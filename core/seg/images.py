@@ -27,6 +27,7 @@ __all__ = [
     "label_to_sitk", "orientation", "read_image", "read_label", "turn_of", "volume_from_sitk", "write_label",
 ]  # fmt: skip
 
+COUNTED_AT_ONCE = 1 << 16
 SENTINEL = 1e30  # beyond any unit of intensity; its square overflows float32
 
 
@@ -173,8 +174,9 @@ def value_counts(plane: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The whole numbers that occur, ascending, and how often."""
     low, high = plane.min(), plane.max()
     if low >= 0 and high < 1 << 16:
-        counts = np.bincount(plane.ravel() if plane.dtype.itemsize <= 4 and plane.dtype.kind in "ui"
-                             else plane.ravel().astype(np.int64))
+        flat, counts = plane.reshape(-1), np.zeros(int(high) + 1, np.int64)
+        for start in range(0, flat.size, COUNTED_AT_ONCE):  # bincount makes eight bytes of each number
+            counts += np.bincount(flat[start : start + COUNTED_AT_ONCE].astype(np.int64), minlength=counts.size)
         values = np.flatnonzero(counts)
         return values, counts[values]
     values, counts = np.unique(plane, return_counts=True)

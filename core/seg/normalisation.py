@@ -39,7 +39,7 @@ def normalise(
             0…255.
     """
     _same_channels(len(image), len(schemes), len(use_mask))
-    result = np.empty_like(image, dtype=np.float32)
+    channels = []
     for channel, scheme in enumerate(schemes):
         if scheme not in _SCHEMES:
             raise SegError(Record(code="SEG-C09", found=f"normalisation {scheme!r} of channel {channel}",
@@ -47,8 +47,10 @@ def normalise(
                            Exit.USAGE)
         statistics = intensities[channel] if channel < len(intensities) else None
         mask = inside if use_mask[channel] else None
-        result[channel] = _SCHEMES[scheme](image[channel], mask, statistics)
-    return result
+        channels.append(np.asarray(_SCHEMES[scheme](image[channel], mask, statistics), dtype=np.float32))
+    if len(channels) == 1 and scheme != "none":  # a copy already
+        return np.ascontiguousarray(channels[0])[None]
+    return np.stack(channels)
 
 
 def _same_channels(channels: int, schemes: int, masks: int) -> None:

@@ -86,14 +86,19 @@ def fill(kind: type, values: dict[str, Any], where: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """The value of `--set KEY=VALUE`, read as TOML where it is TOML (`8`, `0.5`, `true`, `[1, 2]`), else as text."""
+    """The value of `--set KEY=VALUE`, read as TOML where it is TOML (`8`, `0.5`, `true`, `[1, 2]`), else as text.
+
+    `1, 2` is a list too.
+    """
     import tomllib
 
-    try:
-        found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return found["value"] if len(found) == 1 else text
+    for form in (text, f"[{text}]" if "," in text else text):
+        try:
+            found = tomllib.loads(f"value = {form}")
+        except tomllib.TOMLDecodeError:
+            continue
+        return found["value"] if len(found) == 1 else text
+    return text
 
 
 def _bounds(field: Any) -> str:

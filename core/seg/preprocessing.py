@@ -5,6 +5,8 @@ Axes are the reader's (Z, Y, X) up to the transposition, then the plan's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from attrs import frozen
@@ -56,21 +58,24 @@ def prepare(
     start, stop = bounding_box(mask)
     box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
     image, inside = image[:, *box], mask[box]
-    target: NDArray[np.int16] | None = None
+    target: NDArray[np.signedinteger[Any]] | None = None
     if label is not None:
-        target = label.transpose(forward)[box].astype(np.int16)
+        small = label.size and label.max() < 128 and label.min() >= -128
+        target = label.transpose(forward)[box].astype(np.int8 if small else np.int16)
         target[(target == 0) & ~inside] = -1
         inside = target >= 0
     normalised = normalise(image, configuration.normalization, configuration.use_mask_for_norm, plan.intensities,
                            inside)
+    del mask, inside  # what is as large as the image goes as soon as it may
     shape = (array.shape[1], array.shape[2], array.shape[3])
     properties = CaseProperties(case=case, spacing=spacing, shape=shape, crop_start=start, crop_stop=stop)
     new_shape, old, new = resampling_of(properties, plan, configuration)
     resampled = resample(torch.from_numpy(normalised), new_shape, old, new, configuration.order_image)
+    del normalised
     if target is None:
         return Prepared(image=resampled, label=None, properties=properties)
     resampled_target = resample_label(torch.from_numpy(target), new_shape, old, new, configuration.order_label)
-    return Prepared(image=resampled, label=resampled_target.contiguous(), properties=properties)
+    return Prepared(image=resampled, label=resampled_target.contiguous().to(torch.int16), properties=properties)
 
 
 def resampling_of(
@@ -105,10 +110,10 @@ def class_locations(
     array = np.asarray(label)
     flat = array.reshape(-1)
     rng = np.random.default_rng(seed)
-    foreground = np.flatnonzero(flat > 0)
-    values = flat[foreground]
-    locations = {position: _choose(foreground[np.isin(values, ids)], array.shape, rng)
-                 for position, ids in enumerate(labels.foreground.values())}
+    locations = {}
+    for position, ids in enumerate(labels.foreground.values()):
+        mine = flat == ids[0] if len(ids) == 1 else np.isin(flat, ids)
+        locations[position] = _choose(np.flatnonzero(mine), array.shape, rng)
     if labels.ignore is not None:
         locations[ANNOTATED] = _choose(np.flatnonzero((flat >= 0) & (flat != labels.ignore)), array.shape, rng)
     return locations

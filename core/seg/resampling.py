@@ -9,9 +9,8 @@ diagonal its entries fall off as 0.268^distance, so blocks of it are multiplied 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ _REACH = 16  # voxels to both sides that a block of the matrix keeps: 0.268^15 =
 _BLOCK = 64  # output voxels a block
 _TIE = 1e-5  # two labels whose shares are this near are tied: the weights are float32
 _VOTES_AT_ONCE = 1 << 16  # voxels
+_SLICES_AT_ONCE = 16
 
 
 def resampled_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]) -> Size3:
@@ -139,10 +139,16 @@ def _linear_vote(label: Tensor, nearest: Tensor) -> Tensor:
     for axis, (first, _, _) in enumerate(taps):
         if label.shape[axis] != nearest.shape[axis]:
             mixed = mixed.index_select(axis, first)
-    for where in torch.split(torch.nonzero(mixed), _VOTES_AT_ONCE):
-        place = where.unbind(1)
+    for place in _few_at_once(mixed):
         nearest[place] = _count_votes(label, taps, place, nearest[place])
     return nearest
+
+
+def _few_at_once(mixed: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Indices (z, y, x) of the voxels that are set, some slices and at most _VOTES_AT_ONCE voxels at a time."""
+    for first in range(0, len(mixed), _SLICES_AT_ONCE):
+        z, y, x = torch.nonzero(mixed[first : first + _SLICES_AT_ONCE], as_tuple=True)
+        yield from zip(*(torch.split(one, _VOTES_AT_ONCE) for one in (z + first, y, x)), strict=True)
 
 
 def _disagreeing(label: Tensor, axes: Sequence[int]) -> Tensor:
@@ -159,14 +165,33 @@ def _disagreeing(label: Tensor, axes: Sequence[int]) -> Tensor:
 def _count_votes(label: Tensor, taps: list[Taps], place: tuple[Tensor, ...], nearest: Tensor) -> Tensor:
     """The labels (N) with most of the weight among the corners around N new voxels; `nearest` where two are tied."""
     flat, steps = label.reshape(-1), (label.shape[1] * label.shape[2], label.shape[2], 1)
-    offsets, shares = [], []
+    corners, shares = [torch.zeros_like(place[0])], []
     for (first, second, weight), where, step in zip(taps, place, steps, strict=True):
-        offsets.append((first[where] * step, second[where] * step))
-        shares.append((1 - weight[where], weight[where]))
-    corners = list(product((0, 1), repeat=3))
-    voters = torch.stack([flat[offsets[0][z] + offsets[1][y] + offsets[2][x]] for z, y, x in corners])  # (8, N)
-    weights = torch.stack([shares[0][z] * shares[1][y] * shares[2][x] for z, y, x in corners])
-    votes = torch.stack([(weights * (voters == voter)).sum(0) for voter in voters])
+        sides = [(side * step).index_select(0, where) for side in (first, second)]
+        corners = [corner + side for corner in corners for side in sides]
+        shares.append(weight.index_select(0, where))
+    voters = torch.stack([flat.index_select(0, corner) for corner in corners])  # (8, N), the first axis slowest
+    low, high = voters.amin(0), voters.amax(0)
+    lead = 2 * _interpolated((voters == high).float(), shares) - 1  # of the higher label, where there are two
+    winner = torch.where(lead.abs() < _TIE, nearest, torch.where(lead > 0, high, low))
+    several = ((voters != low) & (voters != high)).any(0).nonzero().squeeze(1)
+    if len(several):
+        chosen = [share.index_select(0, several) for share in shares]
+        winner[several] = _most_voted(voters[:, several], chosen, nearest[several])
+    return winner
+
+
+def _interpolated(corners: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    """Linear interpolation between values (8, N) at the corners of N cells, float32 (N)."""
+    for share in shares:
+        half = len(corners) // 2
+        corners = torch.lerp(corners[:half], corners[half:], share)
+    return corners[0]
+
+
+def _most_voted(voters: Tensor, shares: Sequence[Tensor], nearest: Tensor) -> Tensor:
+    """The label with most of the weight among any number of labels (8, N); `nearest` where two are tied."""
+    votes = torch.stack([_interpolated((voters == voter).float(), shares) for voter in voters])
     most, which = votes.max(0)
     winner = voters.gather(0, which[None])[0]
     tied = ((votes > most - _TIE) & (voters != winner)).any(0)
