@@ -194,7 +194,7 @@ def test_list_plugins_is_read_by_programs(seg):
 
 def test_show_lists_options_with_defaults_bounds_and_help(seg):
     _, out, _ = seg("show", "planner", "nnunet")
-    assert re.search(r"planner\.vram_gb .* float .* 8\.0 .* 0.1 ≤ x .* GB", out)
+    assert re.search(r"planner\.vram_gb .* float .* 8\.0 .* 0.01 ≤ x .* GB", out)
     _, out, _ = seg("show", "train")
     assert re.search(r"train\.steps_per_epoch .* 250 ", out)
 

@@ -28,7 +28,7 @@ class NnUNetPlanner:
     """nnU-Net's default rules (Isensee et al. 2021), as nnU-Net 2.8 has them."""
 
     default_architecture: ClassVar[str] = "unet"
-    vram_gb: float = option(8.0, VRAM_HELP, ge=0.1)
+    vram_gb: float = option(8.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
 
@@ -46,7 +46,7 @@ class ResEncMPlanner:
     """The residual-encoder preset M of nnU-Net (Isensee et al. 2024)."""
 
     default_architecture: ClassVar[str] = "resenc"
-    vram_gb: float = option(8.0, VRAM_HELP, ge=0.1)
+    vram_gb: float = option(8.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
 
@@ -64,7 +64,7 @@ class ResEncLPlanner:
     """The residual-encoder preset L of nnU-Net (Isensee et al. 2024)."""
 
     default_architecture: ClassVar[str] = "resenc"
-    vram_gb: float = option(24.0, VRAM_HELP, ge=0.1)
+    vram_gb: float = option(24.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
 
@@ -82,7 +82,7 @@ class ResEncXLPlanner:
     """The residual-encoder preset XL of nnU-Net (Isensee et al. 2024)."""
 
     default_architecture: ClassVar[str] = "resenc"
-    vram_gb: float = option(40.0, VRAM_HELP, ge=0.1)
+    vram_gb: float = option(40.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
 
