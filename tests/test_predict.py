@@ -252,6 +252,15 @@ def test_a_list_of_files_and_probabilities(model, command, three, tmp_path):
     assert (found.argmax(0) == labels)[sure].all()
 
 
+def test_16_bits_on_request_and_other_words_refused(model, command, three, tmp_path):
+    words = ["predict", "-m", model, "-i", three / "case0.nii.gz", "-o", tmp_path / "out", "--autocast"]
+    assert command(*words, "on")[0] == 0
+    assert (tmp_path / "out/case0.nii.gz").exists()
+    code, _, err = command(*words, "sometimes")
+    assert code == 2
+    assert "autocast" in err
+
+
 def test_channels_by_suffix_belong_to_one_case(model, command, tmp_path):
     (tmp_path / "in").mkdir()
     SimpleITK.WriteImage(volume(), str(tmp_path / "in/patient_0000.nii.gz"))

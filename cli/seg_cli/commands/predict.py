@@ -20,15 +20,18 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also <case>.npz.")] = False,
     no_mirroring: Annotated[bool, typer.Option("--no-mirroring", help="Faster, a little less exact.")] = False,
     prune: Annotated[str, typer.Option("--prune", metavar="LEVEL", help="A smaller level of the network: L1, …")] = "",
+    autocast: Annotated[str, typer.Option("--autocast", help="16-bit arithmetic: auto, on or off.")] = "auto",
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
     from seg.errors import Exit
     from seg.model import load
+    from seg.options import fill
     from seg.settings import PredictOptions
     from seg.stages.predict import predict as predict_cases
 
-    options = PredictOptions(step=step, mirroring=not no_mirroring, prune=prune)
+    given = {"step": step, "mirroring": not no_mirroring, "prune": prune, "autocast": autocast}
+    options: PredictOptions = fill(PredictOptions, given, "predict")
     loaded = load(model, device=device, options=options)
     source = inputs[0] if len(inputs) == 1 else inputs
     with ConsoleProgress() as progress:
