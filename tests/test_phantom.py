@@ -5,7 +5,7 @@ import pytest
 import SimpleITK
 
 from seg import SegError, read_image, read_label
-from seg.phantom import LOOK_ALIKE_MM, TUMOUR_MM, write_phantom
+from seg.phantom import COARSE_MM, FINE_MM, LARGE_MM, SMALL_MM, TUMOUR_MM, write_phantom
 
 
 def contents(folder):
@@ -46,16 +46,21 @@ def test_volumes_differ_in_grid_and_scanner_and_have_both_classes(tmp_path):
 
 
 def test_a_ball_is_a_tumour_by_its_size_in_mm(tmp_path):
-    """Each tumour has a volume that no look-alike reaches; in voxels the two overlap."""
+    """Tumours are of one size in mm; in voxels they are as other balls are in images of the other kind."""
     write_phantom(tmp_path, cases=12)
-    largest_look_alike = 4 / 3 * np.pi * LOOK_ALIKE_MM[1] ** 3
+    low, high = (4 / 3 * np.pi * radius**3 for radius in TUMOUR_MM)
     in_plane = []
     for path in sorted((tmp_path / "labelsTr").iterdir()):
         parts = SimpleITK.ConnectedComponent(SimpleITK.ReadImage(str(path)) == 2)
-        sizes = np.bincount(SimpleITK.GetArrayFromImage(parts).ravel())[1:]
-        assert min(sizes) * np.prod(parts.GetSpacing()) > 1.5 * largest_look_alike
+        sizes = np.bincount(SimpleITK.GetArrayFromImage(parts).ravel())[1:] * np.prod(parts.GetSpacing())
+        assert (sizes > 0.7 * low).all()
+        assert (sizes < 1.3 * high).all()
         in_plane.append(parts.GetSpacing()[0])
-    assert TUMOUR_MM[0] / max(in_plane) < LOOK_ALIKE_MM[1] / min(in_plane)
+    assert min(in_plane) <= FINE_MM[1]
+    assert max(in_plane) >= COARSE_MM[0]
+    fine, coarse = np.mean(FINE_MM), np.mean(COARSE_MM)
+    assert np.mean(TUMOUR_MM) / coarse == pytest.approx(np.mean(SMALL_MM) / fine, rel=0.05)
+    assert np.mean(LARGE_MM) / coarse == pytest.approx(np.mean(TUMOUR_MM) / fine, rel=0.05)
 
 
 def test_flat_images_are_8_bit_png(tmp_path):

@@ -1,10 +1,10 @@
 """A generated data set in nnU-Net's layout, to try a pipeline on: small, and hard where pipelines go wrong.
 
-Each case has an organ with a lobed outline, and in it bright balls. A ball is a tumour if its radius is above a
-threshold in mm; smaller ones, inside the organ and outside, look the same and belong to the organ or the background.
-Spacings differ from case to case, and most else scales with the field of view. Grids are oblique, there are two
-scanners of different intensities, noise and a bias field. (A pipeline that loses the spacing is not found out by it:
-both sizes lie in one image, and edges are 1 mm wide; see `benchmarks/control.py`.)
+Each case has an organ with a lobed outline, and in it bright balls of two sizes. A ball is a tumour if its radius is
+6 to 7 mm; others look the same and belong to the organ. Images of fine voxels have smaller others, images of coarse
+voxels larger ones, chosen so that in voxels both kinds of image look alike with the roles of the two sizes exchanged;
+all else, blur and field of view too, scales with the voxels. So a pipeline that loses the spacing cannot tell tumours
+from other balls. Grids are oblique, there are two scanners of different intensities, noise and a bias field.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from seg.progress import Progress, Silent
 
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
 BACKGROUND, ORGAN, BALL = 0.25, 0.55, 0.85  # intensities, before the scanner
-TUMOUR_MM = (7.0, 8.6)  # radii
-LOOK_ALIKE_MM = (3.6, 4.4)
-NODE_MM = (3.6, 5.5)  # bodies outside that look like organ
+TUMOUR_MM = (6.2, 7.0)  # radii
+SMALL_MM, LARGE_MM = (3.3, 3.8), (11.6, 13.2)  # of the other balls, where voxels are fine and where they are coarse
+NODE_VOXELS = (3.5, 5.0)  # radii of bodies outside that look like organ
 ORGAN_FRACTION = (0.32, 0.38)  # radii of the organ, of the field of view
-IN_PLANE_MM = (0.8, 1.6)
-THROUGH_PLANE_MM = (1.2, 3.0)
+FINE_MM, COARSE_MM = (0.8, 0.88), (1.5, 1.65)  # in plane
+THROUGH_PLANE = (1.5, 1.9)  # times as much
 IN_PLANE_VOXELS = (44, 52)
 THROUGH_PLANE_VOXELS = (26, 34)
 FLAT_PIXELS = (96, 128)  # a 2-D image
-EDGE_MM = 1.0  # over which one intensity becomes the other
+EDGE_VOXELS = 0.9  # over which one intensity becomes the other
 NOISE = 0.05
 SCANNERS = ((1000.0, 100.0, 1.0), (400.0, 20.0, 1.4))  # scale, offset, gamma
 GREY_SCANNERS = ((200.0, 20.0, 1.0), (150.0, 60.0, 1.4))
@@ -153,8 +153,8 @@ def _draw_grid(rng: np.random.Generator, shape: tuple[int, ...] | None, dims: in
     if dims == 2:
         y, x = shape or rng.integers(*FLAT_PIXELS, 2, endpoint=True).tolist()
         return _Grid(shape=(1, y, x), spacing=(1.0, 1.0, 1.0), grow=min(shape or FLAT_PIXELS) / 70)
-    in_plane = round(_extreme(rng, IN_PLANE_MM), 3)
-    spacing = (round(_extreme(rng, THROUGH_PLANE_MM), 3), in_plane, in_plane)
+    in_plane = round(float(rng.uniform(*(FINE_MM, COARSE_MM)[rng.integers(2)])), 3)
+    spacing = (round(in_plane * float(rng.uniform(*THROUGH_PLANE)), 3), in_plane, in_plane)
     if shape is not None:
         z, y, x = shape
         return _Grid(shape=(z, y, x), spacing=spacing, grow=min(shape) / 48)
@@ -163,19 +163,18 @@ def _draw_grid(rng: np.random.Generator, shape: tuple[int, ...] | None, dims: in
     return _Grid(shape=(z, y, x), spacing=spacing)
 
 
-def _extreme(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
-    """A number between the bounds, on a logarithmic scale, more often near them than between."""
-    low, high = bounds
-    return float(low * (high / low) ** rng.beta(0.5, 0.5))
-
-
 def _draw_bodies(rng: np.random.Generator, grid: _Grid) -> list[_Body]:
     """The organ, then everything that lies in or beside it, none touching another."""
     flat = grid.shape[0] == 1
     radii = np.where(grid.extent > 0, grid.extent * rng.uniform(*ORGAN_FRACTION, 3), 1e6)
     organ = _body(rng, np.zeros(3), radii, ORGAN, "organ", lobes=5)
-    kinds = [("tumour", TUMOUR_MM, BALL, True)] * 2 + [("organ", LOOK_ALIKE_MM, BALL, True)] * 3
-    kinds += [("background", LOOK_ALIKE_MM, BALL, False)] * 2 + [("background", NODE_MM, ORGAN, False)] * 2
+    in_plane = grid.spacing[2]
+    others = SMALL_MM if in_plane <= FINE_MM[1] or flat else LARGE_MM
+    node = (NODE_VOXELS[0] * in_plane, NODE_VOXELS[1] * in_plane)
+    kinds = [("tumour", TUMOUR_MM, BALL, True), ("organ", others, BALL, True)] * 2
+    if others is LARGE_MM:
+        kinds.sort(key=lambda kind: -kind[1][0])  # the larger first, for which there is less room
+    kinds += [("background", node, ORGAN, False)] * 2
     bodies = [organ]
     for label, sizes, intensity, inside in kinds:
         radius = float(rng.uniform(*sizes)) * grid.grow
@@ -206,7 +205,7 @@ def _place(
         margin = float(organ.depth([np.atleast_1d(part) for part in centre])[0]) * float(organ.radii.min())
         fits = margin > 0.6 * radius if inside else margin < -1.3 * radius
         gaps = [np.linalg.norm(centre - other.centre) - other.radii[0] - radius for other in others]
-        if fits and all(gap > 1.5 for gap in gaps):
+        if fits and all(gap > 1.5 * grid.spacing[2] for gap in gaps):
             return centre
     return None
 
@@ -222,7 +221,7 @@ def _render(
     image, label = np.empty(grid.shape, kind), np.zeros(grid.shape, np.uint8)
     y, x = grid.axis(1)[:, None], grid.axis(2)[None, :]
     for index, z in enumerate(grid.axis(0)):
-        value = _paint(bodies, (z, y, x), label[index])
+        value = _paint(bodies, (z, y, x), label[index], EDGE_VOXELS * grid.spacing[2])
         value *= 1 + 0.15 * np.cos(bias[0] * z + bias[1] * y + bias[2] * x + phase, dtype=np.float32)
         value = np.maximum(value, 0) ** np.float32(gamma)
         value += np.float32(NOISE) * rng.standard_normal(value.shape, np.float32)
@@ -232,19 +231,23 @@ def _render(
 
 def _paint(
     bodies: list[_Body], points: tuple[np.float32, NDArray[np.float32], NDArray[np.float32]], label: NDArray[np.uint8],
+    edge: float,
 ) -> NDArray[np.float32]:
-    """The intensities (Y, X) of one slice; its labels are written into `label`. Later bodies cover earlier ones."""
+    """The intensities (Y, X) of one slice; its labels are written into `label`. Later bodies cover earlier ones.
+
+    `edge` is over how many mm one intensity becomes the other.
+    """
     z, y, x = points
     value = np.full(label.shape, BACKGROUND, np.float32)
     for body in bodies:
-        reach = body.radii * 1.3 + EDGE_MM
+        reach = body.radii * 1.3 + edge
         if abs(z - body.centre[0]) > reach[0]:
             continue
         rows = np.flatnonzero(np.abs(y[:, 0] - body.centre[1]) <= reach[1])
         columns = np.flatnonzero(np.abs(x[0] - body.centre[2]) <= reach[2])
         window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         depth = body.depth([np.asarray(z), y[window[0]], x[:, window[1]]])
-        weight = np.clip(0.5 + depth * body.radii[1:].mean() / EDGE_MM, 0, 1)
+        weight = np.clip(0.5 + depth * body.radii[1:].mean() / edge, 0, 1)
         value[window] += weight * (body.intensity - value[window])
         label[window][depth > 0] = body.label
     return value
