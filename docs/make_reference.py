@@ -16,11 +16,12 @@ import attrs
 
 import seg
 from seg import hookspecs
+from seg.discovery import discover
 from seg.errors import Exit
 from seg.kinds import INTERFACES, Prunable
 from seg.models import Configuration, Topology
 from seg.options import describe
-from seg.registry import discover, load_class
+from seg.registry import load_class
 from seg.settings import GROUPS, Settings
 from seg.stages import check
 

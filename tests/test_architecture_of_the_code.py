@@ -10,7 +10,7 @@ import pytest
 
 import seg
 from seg import hookspecs
-from seg.hookspecs import KINDS
+from seg.hookspecs import COMMANDS, EVENTS, KINDS
 from seg.kinds import INTERFACES
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_every_hook_says_what_it_is_for(hook):
 
 def test_every_kind_has_its_hook_and_its_interface():
     found = {name for name, value in vars(hookspecs).items() if hasattr(value, "seg_spec")}
-    assert found == set(KINDS.values())
+    assert found == {*KINDS.values(), COMMANDS, *EVENTS}
     assert set(INTERFACES) == set(KINDS)
     for interface in INTERFACES.values():
         assert interface.__name__ in seg.__all__
@@ -111,7 +111,8 @@ def test_what_starts_at_once_imports_nothing_heavy(code, tmp_path, monkeypatch):
 def test_modules_of_components_import_no_torch():
     code = """
 import sys
-from seg.registry import discover, load_class
+from seg.discovery import discover
+from seg.registry import load_class
 for component in discover().components:
     load_class(component)
 print([name for name in ("torch", "SimpleITK") if name in sys.modules])

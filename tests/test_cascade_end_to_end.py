@@ -12,9 +12,9 @@ import seg
 from seg import Exit, SegError
 from seg.arrays import load_array
 from seg.convert import read_json, write_json
+from seg.discovery import discover
 from seg.models import Plan
 from seg.phantom import write_phantom
-from seg.registry import discover
 from seg.runfolder import Components, RunFolder
 from seg.stages.bundle import describe_model
 from seg.stages.cascade import previous_predictions

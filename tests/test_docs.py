@@ -11,8 +11,8 @@ import torch
 
 import seg
 from seg import Architecture
+from seg.discovery import discover
 from seg.hookspecs import KINDS
-from seg.registry import discover
 from seg_cli.main import app
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ from attrs import evolve
 import seg
 from seg import Configuration, Description, Intensities, Labels, Plan, SegError
 from seg.convert import write_json
+from seg.discovery import discover
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.nnunet_models import import_nnunet
 from seg.nnunet_plans import plan_to_nnunet
-from seg.registry import discover
 from seg_cli.main import execute
 from seg_resenc.resenc import ResEncUNet
 from seg_unet.unet import UNet

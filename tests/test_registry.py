@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from seg import SegError
-from seg.registry import clashes, discover
+from seg.discovery import discover
+from seg.registry import clashes
 
 GOOD = """
 from seg import Offer, hookimpl
@@ -253,7 +254,7 @@ import torch
 """ + GOOD.replace("{name}", "heavy")
 ASK = """
 import json, sys
-from seg.registry import discover
+from seg.discovery import discover
 registry = discover()
 (plugin,) = [plugin for plugin in registry.plugins if plugin.distribution == "fake-heavy"]
 names = [item.name for item in registry.components if item.plugin.distribution == "fake-heavy"]

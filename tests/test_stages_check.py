@@ -11,8 +11,9 @@ import SimpleITK as sitk  # noqa: N813 - the name its users know
 from attrs import evolve
 
 from seg import Case, Dataset, Description, Exit, Labels, Record, SegError
+from seg.discovery import discover
 from seg.hookspecs import Offer
-from seg.registry import Component, Plugin, Registry, discover
+from seg.registry import Component, Plugin, Registry
 from seg.stages.check import check, find_dataset
 
 CHECK = importlib.import_module("seg.stages.check")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from seg.events import Event
     from seg.levels import Level
     from seg.stages.select import Selection
 
@@ -144,3 +145,6 @@ class ConsoleProgress:
         from rich.text import Text
 
         self._screen.print(Text(text), soft_wrap=True)
+
+    def tell(self, event: Event) -> None:
+        """Nothing is shown: plugins hear of it (see `seg.listening`)."""

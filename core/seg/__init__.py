@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from seg.errors import Exit, Record, SegError, usage_error
-from seg.hookspecs import Offer, hookimpl
+from seg.hookspecs import Offer, Section, hookimpl
 from seg.kinds import (
     Architecture,
     Augmenter,
@@ -19,8 +19,11 @@ from seg.kinds import (
     CaseArrays,
     CaseIndex,
     Ensembler,
+    Exporter,
     Fingerprinter,
     Layout,
+    Metric,
+    Normaliser,
     Planner,
     Position,
     Postprocessor,
@@ -45,6 +48,7 @@ from seg.models import (
 from seg.options import option
 from seg.progress import Progress, Silent
 from seg.sides import Direction, opposite_pairs
+from seg.training_kinds import Loss, Recipe
 
 if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
@@ -107,14 +111,14 @@ _LAZY = {
 __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
-    "Evaluation", "Exit", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout", "Model",
-    "Offer", "Plan", "Planner", "Position", "Postprocessor", "Progress", "Prunable", "Record", "Sampler", "SegError",
-    "Silent", "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last",
-    "cut_patch", "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels",
-    "halving_weights", "hookimpl", "image_ending", "initialise", "is_dicom_folder", "list_images", "load",
-    "missing_record", "name_records", "nonzero_mask", "opposite_pairs", "option", "orientation", "output_head",
-    "previous_channels", "read_image", "read_label", "rename_nnunet", "run", "running_mean", "stage_voxels",
-    "usage_error", "write_label",
+    "Evaluation", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout",
+    "Loss", "Metric", "Model", "Normaliser", "Offer", "Plan", "Planner", "Position", "Postprocessor", "Progress",
+    "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent", "Topology", "UpBlock", "Volume",
+    "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous", "doubling_features",
+    "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise",
+    "is_dicom_folder", "list_images", "load", "missing_record", "name_records", "nonzero_mask", "opposite_pairs",
+    "option", "orientation", "output_head", "previous_channels", "read_image", "read_label", "rename_nnunet", "run",
+    "running_mean", "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from attrs import frozen
 
+LONGEST_REASON = 300  # characters
 Severity = Literal["error", "warning", "note"]
 
 
@@ -71,3 +72,8 @@ def nearest(word: str, known: list[str]) -> str:
 
     match = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {match[0]!r}?" if match else ""
+
+
+def tell(error: BaseException) -> str:
+    """What went wrong in code that is not ours, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]

@@ -1,15 +1,25 @@
 """Every hook there is. A plugin is a light module with some of these, named by an entry point in the group `seg`.
 
-Each hook yields `Offer(name, "module:Class", summary)`. The module of the hooks is imported at discovery and must not
-import torch; the class is imported when somebody chooses it.
+The first ones offer: each yields `Offer(name, "module:Class", summary)`. The module of the hooks is imported at
+discovery and must not import torch; the class is imported when somebody chooses it.
+
+The others are called while a run goes on, in the order below. They take whichever of the arguments they name. One that
+fails is said and otherwise ignored, so that no logger stops a training; only `seg_plan_made`, on which results depend,
+stops the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from attrs import frozen
+
+if TYPE_CHECKING:
+    from seg.models import Evaluation, Plan
+    from seg.settings import Settings
 
 GROUP = "seg"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -23,6 +33,17 @@ class Offer:
     name: str
     target: str
     summary: str = ""
+
+
+@frozen
+class Section:
+    """A section that a plugin adds to the report: its title, and HTML that needs no network."""
+
+    title: str
+    html: str
+
+
+# What a plugin offers
 
 
 @hookspec
@@ -73,6 +94,93 @@ def seg_postprocessors() -> Iterable[Offer]:
     return ()
 
 
+@hookspec
+def seg_losses() -> Iterable[Offer]:
+    """Offer losses (`seg.Loss`): what a network is trained to make small."""
+    return ()
+
+
+@hookspec
+def seg_recipes() -> Iterable[Offer]:
+    """Offer recipes (`seg.Recipe`): optimiser, learning rate over time, averaging of weights."""
+    return ()
+
+
+@hookspec
+def seg_normalisers() -> Iterable[Offer]:
+    """Offer normalisers (`seg.Normaliser`): how the intensities of a channel are brought to a common scale."""
+    return ()
+
+
+@hookspec
+def seg_metrics() -> Iterable[Offer]:
+    """Offer metrics (`seg.Metric`): how a predicted class is compared with the true one, beside those always made."""
+    return ()
+
+
+@hookspec
+def seg_exporters() -> Iterable[Offer]:
+    """Offer exporters (`seg.Exporter`): a trained model in another program's format."""
+    return ()
+
+
+@hookspec
+def seg_commands() -> Iterable[Offer]:
+    """Offer commands of `seg`: functions with Typer's annotations (`"module:function"`), imported when called."""
+    return ()
+
+
+# What happens in a run
+
+
+@hookspec
+def seg_run_started(folder: Path, settings: Settings) -> None:
+    """A run begins, or goes on, in `folder`; `settings` are as resolved."""
+
+
+@hookspec
+def seg_plan_made(plan: Plan, folder: Path | None) -> Plan | None:
+    """A plan was made (for the run in `folder`, if there is one); what is returned, if anything, takes its place.
+
+    Plugins are asked in order of discovery, each with what the one before made of the plan. Amendments are checked as
+    plans are, and each belongs into the plan's reasons.
+    """
+
+
+@hookspec
+def seg_case_preprocessed(folder: Path, configuration: str, case: str) -> None:
+    """A case lies prepared in the case store `folder`. Called from the thread that prepared it."""
+
+
+@hookspec
+def seg_epoch_ended(folder: Path, configuration: str, fold: str, row: Mapping[str, Any]) -> None:
+    """An epoch ended; `row` is its line in `metrics.jsonl` of the training in `folder`.
+
+    It has epoch, step, seconds (of training so far), loss and lr (learning rate).
+    """
+
+
+@hookspec
+def seg_validation_done(folder: Path, configuration: str, fold: str, evaluation: Evaluation) -> None:
+    """A fold's validation cases are predicted and compared with the truth; all of it lies in `folder`."""
+
+
+@hookspec
+def seg_case_predicted(case: str, file: Path, seconds: float) -> None:
+    """A new image was predicted into `file`, a label map, in so many seconds, reading and writing included."""
+
+
+@hookspec
+def seg_report_sections(folder: Path) -> Iterable[Section]:
+    """Sections for the report that is being made of the run in `folder`, in the order they shall have."""
+    return ()
+
+
+@hookspec
+def seg_run_ended(folder: Path, evaluations: Mapping[str, Evaluation], error: BaseException | None) -> None:
+    """A run ended: with the metrics of each configuration, or by an error (a signal is one too)."""
+
+
 KINDS = {
     "fingerprinter": "seg_fingerprinters",
     "planner": "seg_planners",
@@ -82,5 +190,25 @@ KINDS = {
     "ensembler": "seg_ensemblers",
     "postprocessor": "seg_postprocessors",
     "layout": "seg_layouts",
+    "loss": "seg_losses",
+    "recipe": "seg_recipes",
+    "normaliser": "seg_normalisers",
+    "metric": "seg_metrics",
+    "exporter": "seg_exporters",
 }
 """Each kind of component and the hook that offers it."""
+
+COMMANDS = "seg_commands"
+"""The hook that offers commands, which are functions and no components."""
+
+EVENTS = (
+    "seg_run_started",
+    "seg_plan_made",
+    "seg_case_preprocessed",
+    "seg_epoch_ended",
+    "seg_validation_done",
+    "seg_case_predicted",
+    "seg_report_sections",
+    "seg_run_ended",
+)
+"""The hooks that are called while a run goes on."""

@@ -21,17 +21,20 @@ from seg.models import (
     Description,
     Evaluation,
     Fingerprint,
+    Intensities,
     Labels,
     Plan,
     Size3,
     Topology,
 )
+from seg.training_kinds import Loss, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
+    from seg.model import Model
     from seg.progress import Progress
 
 
@@ -283,6 +286,54 @@ class Postprocessor(Protocol):
         """
 
 
+@runtime_checkable
+class Normaliser(Protocol):
+    """How the intensities of a channel are brought to a common scale, before resampling.
+
+    A plan names one for each channel (`Configuration.normalization`).
+    """
+
+    def normalise(
+        self, channel: NDArray[np.float32], inside: NDArray[np.bool_] | None, intensities: Intensities | None
+    ) -> NDArray[np.float32]:
+        """A channel, float32 (Z, Y, X), cropped to the non-zero region, on the new scale; `channel` stays as it is.
+
+        `inside` is the non-zero region where the plan wants statistics of it alone (and only it changed), else None.
+        `intensities` are of the foreground over the whole data set, None where the plan has none.
+
+        Raises:
+            SegError: the channel's values are not what this normaliser is for.
+        """
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """How a predicted class is compared with the true one, beside Dice, HD95 and NSD, which are always made."""
+
+    larger_is_better: ClassVar[bool]
+
+    def measure(
+        self, truth: NDArray[np.bool_], predicted: NDArray[np.bool_], spacing: tuple[float, float, float]
+    ) -> float | None:
+        """The metric of one class in one case.
+
+        `truth` and `predicted` are maps (Z, Y, X) on the case's own grid, not both empty; `spacing` is in mm. None
+        where it is not defined, which then counts in no mean.
+        """
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A trained model in another program's format."""
+
+    def export(self, model: Model, folder: Path) -> tuple[Path, ...]:
+        """Write `model` into the new folder `folder`; returns the files. Each must be whole or not there.
+
+        Raises:
+            SegError: the model cannot be put into this format, or a package is missing (exit 6).
+        """
+
+
 INTERFACES: dict[str, type] = {
     "fingerprinter": Fingerprinter,
     "planner": Planner,
@@ -292,4 +343,9 @@ INTERFACES: dict[str, type] = {
     "ensembler": Ensembler,
     "postprocessor": Postprocessor,
     "layout": Layout,
+    "loss": Loss,
+    "recipe": Recipe,
+    "normaliser": Normaliser,
+    "metric": Metric,
+    "exporter": Exporter,
 }

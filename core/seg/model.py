@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
 from seg.device import autocast, choose_device
+from seg.discovery import discover
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes
 from seg.kinds import Architecture, Ensembler, Postprocessor
@@ -31,7 +32,7 @@ from seg.model_files import MANIFEST, ModelDescription, read_model
 from seg.models import ComponentUse, Configuration, Spacing3, Topology
 from seg.patches import with_previous
 from seg.preprocessing import Prepared, prepare
-from seg.registry import Registry, discover
+from seg.registry import Registry
 from seg.restoring import (
     labels_for_next_stage,
     labels_from_probabilities,

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from seg.events import Event
 from seg.files import disk_error
 
 
@@ -21,6 +22,9 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """One line of text, kept in the log."""
 
+    def tell(self, event: Event) -> None:
+        """Something happened that plugins may listen to."""
+
 
 class Silent:
     """Says nothing."""
@@ -33,6 +37,9 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Nothing is shown."""
+
+    def tell(self, event: Event) -> None:
+        """Nobody listens."""
 
 
 class Logged:
@@ -61,3 +68,7 @@ class Logged:
                 stream.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {text}\n")
         except OSError as error:
             raise disk_error(error, self._file) from error
+
+    def tell(self, event: Event) -> None:
+        """Passed on."""
+        self._progress.tell(event)

@@ -1,40 +1,20 @@
-"""Which components there are, where they come from, and how one is chosen.
-
-Each light module is imported by itself: one that fails is listed as broken and harms nothing else. A module that brings
-torch along is imported once; what it offered is remembered by distribution, version and file time, so that listing does
-not pay for it again, and it is imported for good when one of its components is chosen.
-"""
+"""The components that were found, where they come from, and how one is chosen (see `seg.discovery`)."""
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import re
-import sys
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout, suppress
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal
 
-import pluggy
 from attrs import frozen
 
-from seg import hookspecs
-from seg.errors import Exit, Record, SegError, nearest
-from seg.files import write_text
-from seg.hookspecs import GROUP, KINDS, Offer
+from seg.errors import Exit, Record, SegError, nearest, tell
+from seg.hookspecs import KINDS
 from seg.kinds import INTERFACES
 from seg.models import ComponentUse
 from seg.options import fill
 
 Status = Literal["ok", "slow", "broken", "clash"]
-_TARGET = re.compile(r"\w+(\.\w+)*:\w+")
-LONGEST_REASON = 300  # characters
-SLOW_ADVICE = "imports torch at top; move that import into the method that builds the network"
 
 
 @frozen(kw_only=True)
@@ -65,12 +45,26 @@ class Component:
         return f"{self.plugin.distribution}:{self.name}"
 
 
+@frozen(kw_only=True, eq=False)
+class Listener:
+    """A plugin's implementation of a hook that is called while a run goes on (`seg.hookspecs.EVENTS`).
+
+    `call` takes all arguments of the hook by name, and hands on those that the implementation names.
+    """
+
+    hook: str
+    call: Callable[..., Any]
+    plugin: Plugin
+
+
 @frozen(kw_only=True)
 class Registry:
-    """All components and plugins that were found."""
+    """All components, commands, listeners and plugins that were found, in order of discovery."""
 
     components: tuple[Component, ...]
     plugins: tuple[Plugin, ...]
+    listeners: tuple[Listener, ...] = ()
+    commands: tuple[Component, ...] = ()  # of the kind "command": functions
 
     def of_kind(self, kind: str) -> list[Component]:
         """The components of one kind, in order of discovery."""
@@ -118,7 +112,7 @@ class Registry:
         except SegError:
             raise
         except Exception as error:
-            raise _plugin_fault(component, f"{component.target} cannot be made: {_tell(error)}") from error
+            raise _plugin_fault(component, f"{component.target} cannot be made: {tell(error)}") from error
         if not isinstance(instance, INTERFACES[kind]):
             missing = [method for method in _methods(INTERFACES[kind]) if not hasattr(instance, method)]
             raise _plugin_fault(component, f"{component.target} is no {kind}: it lacks {', '.join(missing)}")
@@ -143,26 +137,10 @@ def load_class(component: Component) -> type:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _plugin_fault(component, f"{component.target} cannot be imported: {_tell(error)}") from error
+        raise _plugin_fault(component, f"{component.target} cannot be imported: {tell(error)}") from error
     if not (isinstance(found, type) and attrs.has(found)):
         raise _plugin_fault(component, f"{component.target} is no attrs class")
     return found
-
-
-def discover() -> Registry:
-    """Every plugin of the group `seg` that is installed, each looked at by itself."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    memory = _Memory.read()
-    plugins: list[Plugin] = []
-    components: list[Component] = []
-    for entry in _unique(entry_points(group=GROUP)):
-        plugin, offers = memory.recall(entry) or _import(manager, entry, memory)
-        plugins.append(plugin)
-        components += [Component(kind=kind, name=offer.name, summary=offer.summary, target=offer.target, plugin=plugin)
-                       for kind, offer in offers]
-    memory.write()
-    return Registry(components=tuple(components), plugins=tuple(plugins))
 
 
 def clashes(registry: Registry) -> dict[tuple[str, str], list[str]]:
@@ -173,132 +151,8 @@ def clashes(registry: Registry) -> dict[tuple[str, str], list[str]]:
     return {key: names for key, names in found.items() if len(names) > 1}
 
 
-Offers = list[tuple[str, Offer]]
-
-
-def _import(manager: pluggy.PluginManager, entry: EntryPoint, memory: _Memory) -> tuple[Plugin, Offers]:
-    """Import one light module and ask its hooks; whatever goes wrong becomes its status."""
-    distribution, version = _origin(entry)
-    started, had_torch = time.perf_counter(), "torch" in sys.modules
-    key = f"{distribution}:{entry.name}"
-    offers: Offers = []
-    reason = ""
-    try:
-        with redirect_stdout(sys.stderr):  # what it prints is none of the command's output
-            manager.register(entry.load(), name=key)
-            manager.check_pending()  # a misspelt hook
-            offers = _ask(manager, key)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included
-        reason = _tell(error)
-        if manager.has_plugin(key):
-            manager.unregister(name=key)
-    took = round(1000 * (time.perf_counter() - started))
-    slow = not had_torch and "torch" in sys.modules and not reason
-    status: Status = "broken" if reason else "slow" if slow else "ok"
-    plugin = Plugin(name=entry.name, distribution=distribution, version=version, status=status,
-                    reason=SLOW_ADVICE if slow else reason, import_ms=took)
-    if slow:  # a broken one is looked at again, since what it lacks may be installed meanwhile
-        memory.keep(entry, plugin, offers)
-    return plugin, offers
-
-
-def _ask(manager: pluggy.PluginManager, key: str) -> Offers:
-    offers: Offers = []
-    for kind, hook in KINDS.items():
-        caller = getattr(manager.hook, hook)
-        for implementation in caller.get_hookimpls():
-            if implementation.plugin_name != key:
-                continue
-            answer = implementation.function()
-            if not isinstance(answer, Iterable):
-                raise TypeError(f"{hook} gave {answer!r}, expected an iterable of seg.Offer")
-            for offer in answer:
-                if not isinstance(offer, Offer):
-                    raise TypeError(f"{hook} gave {offer!r}, expected a seg.Offer")
-                if not all(isinstance(text, str) for text in (offer.name, offer.target, offer.summary)):
-                    raise TypeError(f"{hook} gave {offer!r}, expected texts")
-                if not _TARGET.fullmatch(offer.target):
-                    raise ValueError(f"{hook} gave the target {offer.target!r}, expected 'module:Class'")
-                offers.append((kind, offer))
-    return offers
-
-
-class _Memory:
-    """What slow plugins offered, kept between commands; losing it costs time only."""
-
-    def __init__(self, path: Path, kept: dict[str, Any]) -> None:
-        self._path, self._kept, self._changed = path, kept, False
-
-    @classmethod
-    def read(cls) -> _Memory:
-        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seg" / "slow_plugins.json"
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            kept = {}
-        return cls(path, kept if isinstance(kept, dict) else {})
-
-    def recall(self, entry: EntryPoint) -> tuple[Plugin, Offers] | None:
-        stored = self._kept.get(_key(entry)) if self._kept else None
-        if stored is None:
-            return None
-        try:
-            return Plugin(**stored["plugin"]), [(kind, Offer(*offer)) for kind, *offer in stored["offers"]]
-        except (TypeError, KeyError):
-            return None
-
-    def keep(self, entry: EntryPoint, plugin: Plugin, offers: Offers) -> None:
-        from attrs import asdict
-
-        rows = [[kind, offer.name, offer.target, offer.summary] for kind, offer in offers]
-        self._kept[_key(entry)] = {"plugin": asdict(plugin), "offers": rows}
-        self._changed = True
-
-    def write(self) -> None:
-        if not self._changed:
-            return
-        with suppress(SegError, OSError):
-            write_text(self._path, json.dumps(self._kept))
-
-
-def _key(entry: EntryPoint) -> str:
-    """Distribution, version, module and the times of its files; found without importing it."""
-    distribution, version = _origin(entry)
-    changed = 0
-    with suppress(ImportError, OSError, ValueError, AttributeError):
-        package, *inner = entry.module.split(".")
-        spec = find_spec(package)
-        if spec and spec.origin:
-            file = Path(spec.origin)
-            module = file.parent.joinpath(*inner).with_suffix(".py")
-            changed = max(path.stat().st_mtime_ns for path in (file, module) if path.is_file())
-    return f"{distribution} {version} {entry.value} {changed}"
-
-
-def _unique(entries: Iterable[EntryPoint]) -> Sequence[EntryPoint]:
-    """Ours first, then by distribution and name; the same distribution found twice on the path counts once."""
-    found = {(*_origin(entry), entry.name, entry.value): entry for entry in entries}
-    return [found[key] for key in sorted(found, key=lambda key: (key[0] != "segplug", key))]
-
-
-def _origin(entry: EntryPoint) -> tuple[str, str]:
-    """Distribution and version; what is left of a half-removed one may have neither."""
-    with suppress(Exception):
-        if entry.dist:
-            return entry.dist.name or "unknown", entry.dist.version or "0"
-    return "unknown", "0"
-
-
 def _methods(interface: type) -> list[str]:
     return [name for name in (*vars(interface), *interface.__annotations__) if not name.startswith("_")]
-
-
-def _tell(error: BaseException) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
-    hook = re.search(r"unknown hook '(\w+)'", text)
-    return f"{text}. {nearest(hook[1], list(KINDS.values()))}" if hook else text
 
 
 def _plugin_fault(component: Component, found: str) -> SegError:

@@ -50,9 +50,9 @@ def fingerprint(
 ) -> None:
     """Measure what a planner may know: shapes, spacings, intensities."""
     from seg.convert import dump_json, write_json
+    from seg.discovery import discover
     from seg.errors import SegError
     from seg.nnunet_files import fingerprint_to_nnunet
-    from seg.registry import discover
     from seg.settings import read_settings
     from seg.stages.fingerprint import make_fingerprint
 
@@ -87,8 +87,8 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     from attrs import evolve
 
     from seg.convert import dump_json, load_json, write_json
+    from seg.discovery import discover
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
-    from seg.registry import discover
     from seg.settings import read_settings
     from seg.stages.plan import make_plan
 
@@ -148,7 +148,7 @@ def _checked(
     data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool, reorient: str = ""
 ) -> tuple[Dataset, CheckReport]:
     """The data set at `data`, and the check of all its files."""
-    from seg.registry import discover
+    from seg.discovery import discover
     from seg.settings import parse_labels
     from seg.stages.check import check as check_dataset
     from seg.stages.check import find_dataset

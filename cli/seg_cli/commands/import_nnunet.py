@@ -19,9 +19,9 @@ def import_nnunet(
 
     if out.exists():
         raise usage_error("there is something of that name", expected="a new folder", file=str(out))
+    from seg.discovery import discover
     from seg.model_files import write_model
     from seg.nnunet_models import import_nnunet as import_model
-    from seg.registry import discover
 
     found = import_model(folder, discover())
     write_model(out, found.description, found.weights)

@@ -13,7 +13,8 @@ def list_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Every component with its kind, origin and status; broken plugins with their reason."""
-    from seg.registry import clashes, discover
+    from seg.discovery import discover
+    from seg.registry import clashes
 
     registry = discover()
     doubled = clashes(registry)
@@ -44,8 +45,9 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The component.")] = "",
 ) -> None:
     """The options of a component, with types, defaults, bounds and help."""
+    from seg.discovery import discover
     from seg.options import describe
-    from seg.registry import discover, load_class
+    from seg.registry import load_class
     from seg.settings import GROUPS
 
     if kind in GROUPS:

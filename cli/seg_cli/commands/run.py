@@ -52,7 +52,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     }  # fmt: skip
     sets = [*(sets or []), *([f"train.recipe={recipe}"] if recipe else [])]
     chosen = read_settings(settings, sets, {key: value for key, value in given.items() if value is not None})
-    from seg.registry import discover
+    from seg.discovery import discover
     from seg.runfolder import Components
 
     registry = discover()

@@ -60,8 +60,8 @@ def report(run: Run) -> None:
 
 def _fold(run: Path, config: str, fold: str) -> Fold:
     """One fold of the run in the folder `run`, with the settings and components it was made with."""
+    from seg.discovery import discover
     from seg.errors import usage_error
-    from seg.registry import discover
     from seg.runfolder import Components, RunFolder
     from seg.stages.run import with_length
     from seg.stages.train import Fold

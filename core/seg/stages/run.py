@@ -13,6 +13,7 @@ from attrs import frozen
 from seg.cascades import trainings
 from seg.convert import read_json, to_data, write_json
 from seg.device import choose_device
+from seg.discovery import discover
 from seg.errors import Record, SegError, usage_error
 from seg.estimates import Estimate, estimate
 from seg.files import digest_json, locked
@@ -20,7 +21,7 @@ from seg.metrics import evaluation
 from seg.models import Dataset, Evaluation, Fingerprint, Plan
 from seg.nnunet_files import read_plan_file
 from seg.progress import Logged, Progress, Silent
-from seg.registry import Registry, discover
+from seg.registry import Registry
 from seg.runfolder import Components, RunFolder
 from seg.settings import AUTO, Settings
 from seg.splits import FULL, make_splits, parted_images
