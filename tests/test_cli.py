@@ -232,7 +232,7 @@ def test_a_bug_is_exit_1_with_one_line_and_a_traceback_only_on_demand(monkeypatc
     def fails():
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("seg.registry.discover", fails)
+    monkeypatch.setattr("seg.discovery.discover", fails)
     assert execute(["list-plugins"]) == Exit.BUG
     err = capsys.readouterr().err
     assert "ZeroDivisionError: by nothing" in err
