@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+
 from seg_csv import COLUMNS, seg_epoch_ended
 
 

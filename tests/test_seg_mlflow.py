@@ -6,8 +6,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import seg_mlflow
 
+import seg_mlflow
 from seg import Evaluation, SegError
 
 EVALUATION = Evaluation(cases=(), class_means={}, mean={"dice": 0.5, "hd95_mm": None})

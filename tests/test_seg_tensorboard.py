@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import seg_tensorboard
 
+import seg_tensorboard
 from seg import Evaluation
 
 EVALUATION = Evaluation(cases=(), class_means={"organ": {"dice": 0.75, "hd95_mm": None}}, mean={"dice": 0.5})
