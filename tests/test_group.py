@@ -17,6 +17,7 @@ def seg_commands():
     yield Offer("{name}", "{module}_commands:greet", "Greets somebody")
 """
 COMMANDS = """
+from __future__ import annotations
 from typing import Annotated
 import typer
 from seg import SegError, usage_error

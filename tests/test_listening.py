@@ -185,7 +185,7 @@ def test_who_made_a_plan_is_not_for_a_plugin_to_say(plan):
 
 
 @pytest.mark.parametrize(("answer", "code", "words"), [
-    (lambda plan: 42, "SEG-P03", "gave builtins.int, expected a seg.Plan or None"),
+    (lambda plan: 42, "SEG-P03", "gave builtins.int; expected a seg.Plan or None"),
     (lambda plan: plan.no_such_field, "SEG-P03", "AttributeError"),
     (lambda plan: sys.exit(0), "SEG-P03", "SystemExit"),
     (lambda plan: changed(plan, patch=(7, 7)), "SEG-P05", "of the patch has 7 voxels"),

@@ -1,6 +1,7 @@
 """A run of MLflow for each run folder; nothing without the package."""
 
 import json
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -18,6 +19,8 @@ SETTINGS = "[run]\nseed = 1\nplanner = 'nnunet'\n[components.planner]\nname = 'n
 def run(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "")
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "run.toml").write_text(SETTINGS)
@@ -83,6 +86,7 @@ def test_a_run_folder_has_one_run_with_settings_metrics_and_report(run, calls):
     whole(run)
     assert {uri for _, uri in named(calls, "at")} == {f"sqlite:///{run}/mlflow.db"}
     assert named(calls, "create_run") == [("create_run", "run")]
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     params = {key: value for call in named(calls, "log_batch") for key, value in call[-1].get("params", ())}
     assert params == {"run.seed": "1", "run.planner": "nnunet", "components.planner.name": "nnunet"}
     assert metrics(calls) == {("2d/fold_0/loss", 1): 0.25, ("2d/fold_0/lr", 1): 0.01, ("2d/fold_0/dice", 0): 0.5,

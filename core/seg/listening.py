@@ -28,6 +28,8 @@ from seg.progress import Progress
 from seg.registry import Listener, Registry
 from seg.stages.plan import plan_faults
 
+SECTIONS = "seg_report_sections"
+
 
 class Listening:
     """A progress that also tells plugins what happens; everything is passed on to `progress` as well.
@@ -84,10 +86,10 @@ class Added:
 def sections(folder: Path, registry: Registry) -> tuple[Added, ...]:
     """What plugins add to the report of the run in `folder`; where one fails, a section says so."""
     found: list[Added] = []
-    for listener in registry.listening("seg_report_sections"):
+    for listener in registry.listening(SECTIONS):
         origin = _origin(listener)
         try:
-            made = [_checked(section) for section in _call(listener, {"folder": folder}, Iterable)]
+            made = [_checked(section) for section in _call(listener, {"folder": folder})]
             found += [Added(title=section.title, html=section.html, origin=origin) for section in made]
         except KeyboardInterrupt:
             raise
@@ -108,26 +110,27 @@ def amended(plan: Plan, folder: Path | None, registry: Registry) -> Plan:
     """
     for listener in registry.listening("seg_plan_made"):
         try:
-            given = _call(listener, {"plan": plan, "folder": folder}, Plan | None)
+            given = _call(listener, {"plan": plan, "folder": folder})
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             raise _fault(listener, tell(error)) from error
+        if not isinstance(given, Plan | None):
+            raise _fault(listener, f"gave {_kind(given)}", "a seg.Plan or None")
         if given is not None:
             plan = _explained(plan, _fitting(listener, plan, given), _origin(listener))
     return plan
 
 
-def _call(listener: Listener, facts: Mapping[str, Any], expected: Any = object) -> Any:
+def _call(listener: Listener, facts: Mapping[str, Any]) -> Any:
     """The listener's answer; what it prints is none of the command's output."""
     with redirect_stdout(sys.stderr):
         answer = listener.call(**facts)
-        if expected is Iterable and isinstance(answer, Iterable):
-            answer = list(answer)  # a generator does its work here
-    if not isinstance(answer, expected):
-        wanted = {Iterable: "an iterable of seg.Section"}.get(expected, "a seg.Plan or None")
-        raise TypeError(f"gave {_kind(answer)}, expected {wanted}")
-    return answer
+        if listener.hook != SECTIONS:
+            return answer
+        if not isinstance(answer, Iterable):
+            raise TypeError(f"gave {_kind(answer)}, expected an iterable of seg.Section")
+        return list(answer)  # a generator does its work here
 
 
 def _checked(section: Any) -> Section:
@@ -153,8 +156,8 @@ def _origin(listener: Listener) -> str:
     return f"plugin {plugin.name} ({plugin.distribution} {plugin.version})"
 
 
-def _fault(listener: Listener, found: str) -> SegError:
-    return SegError(Record(code="SEG-P03", found=f"{_origin(listener)}, {listener.hook}: {found}",
+def _fault(listener: Listener, found: str, expected: str = "") -> SegError:
+    return SegError(Record(code="SEG-P03", found=f"{_origin(listener)}, {listener.hook}: {found}", expected=expected,
                            advice="Results depend on it, so nothing goes on. Repair or uninstall the plugin."),
                     Exit.PLUGIN)
 

@@ -28,7 +28,7 @@ LONGEST = 500  # characters of a parameter that every version takes
 @hookimpl
 def seg_run_started(folder: Path) -> None:
     """A run is made, before the clock of a training ticks; one that goes on is running again."""
-    if _installed():
+    if _ready():
         client, run = _open(folder)
         client.update_run(run, status="RUNNING")
 
@@ -48,7 +48,7 @@ def seg_validation_done(folder: Path, configuration: str, fold: str, evaluation:
 @hookimpl
 def seg_run_ended(folder: Path, evaluations: Mapping[str, Evaluation], error: BaseException | None) -> None:
     """The means of each configuration over all folds, the report, and how it ended."""
-    if not _installed():
+    if not _ready():
         return
     for name, evaluation in evaluations.items():
         _log(folder, name, evaluation.mean)
@@ -59,13 +59,17 @@ def seg_run_ended(folder: Path, evaluations: Mapping[str, Evaluation], error: Ba
     client.set_terminated(run, status="FINISHED" if error is None else "KILLED" if stopped else "FAILED")
 
 
-def _installed() -> bool:
-    """Whether MLflow can write: `mlflow-skinny` alone has no data base, and needs a server."""
+def _ready() -> bool:
+    """Whether MLflow can write: `mlflow-skinny` alone has no data base, and needs a server.
+
+    Nothing here may call home unless the user says so, so MLflow's telemetry is turned off before it is imported.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     return bool(find_spec("mlflow") and (os.environ.get("MLFLOW_TRACKING_URI") or find_spec("sqlalchemy")))
 
 
 def _log(folder: Path, where: str, values: Mapping[str, float | None], step: int = 0) -> None:
-    if not _installed():
+    if not _ready():
         return
     from mlflow.entities import Metric
 
