@@ -69,9 +69,10 @@ CODES = {
     "SEG-M09": "what an import from nnU-Net left out or cannot know (note, warning)",
     "SEG-P01": "the plugin that was asked for is broken",
     "SEG-P02": "two plugins offer a component of this name; say `distribution:name`",
-    "SEG-P03": "a component cannot be imported, or is not of its kind",
+    "SEG-P03": "a component or command cannot be imported, is not of its kind, or fails; so does a plugin on a plan",
     "SEG-P04": "a model needs a plugin that is not installed; the `pip install` is named",
     "SEG-P05": "what a fingerprinter or planner made does not fit together",
+    "SEG-P06": "a plugin failed in a hook of a run, which goes on without it (warning)",
     "SEG-R01": "the disk is full, too small, or not writable",
     "SEG-R02": "another process works in this folder",
     "SEG-R03": "no such device in this machine",
@@ -105,8 +106,16 @@ def _head() -> str:
 def _hooks() -> str:
     kinds = {hook: kind for kind, hook in hookspecs.KINDS.items()}
     rows = [(f"`{hook}`", kind, _plain(getattr(hookspecs, hook))) for hook, kind in kinds.items()]
-    return ("## Hooks\n\nA plugin is a light module, named by an entry point in the group `seg`, with some of these. "
-            'Each yields `seg.Offer(name, "module:Class", summary)`.\n\n' + _table(("hook", "kind", "what"), rows))
+    rows.append((f"`{hookspecs.COMMANDS}`", "–", _plain(getattr(hookspecs, hookspecs.COMMANDS))))
+    head = ("A plugin is a light module, named by an entry point in the group `seg`, with some of these. Each yields "
+            '`seg.Offer(name, "module:Class", summary)`.')
+    events = ("Called while a run goes on, one at a time. They take whichever of the arguments they name. One that "
+              "fails is said and otherwise ignored; only a failure of `seg_plan_made` stops a run.")
+    text = ["## Hooks", head, _table(("hook", "kind", "what"), rows), "### Hooks of a run", events]
+    for hook in hookspecs.EVENTS:
+        found = getattr(hookspecs, hook)
+        text.append(f"`{_signature(hook, found)}`\n\n{_markdown(found)}")
+    return "\n\n".join(text)
 
 
 def _kinds() -> str:

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import seg
-from seg import Architecture
+from seg import Architecture, Silent
 from seg.discovery import discover
-from seg.hookspecs import KINDS
-from seg_cli.main import app
+from seg.errors import Exit
+from seg.events import EpochEnded
+from seg.hookspecs import COMMANDS, EVENTS, KINDS
+from seg.listening import Listening, sections
+from seg_cli.main import app, execute
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -28,6 +31,11 @@ def pages():
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 
 
+def files():
+    """File → content, of all files that the page about plugins shows."""
+    return dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", text("plugins.md"), flags=re.DOTALL))
+
+
 @pytest.fixture
 def made():
     spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
@@ -39,7 +47,7 @@ def made():
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """The minimal plugin of the documentation, as if it were installed."""
-    blocks = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", text("plugins.md"), flags=re.DOTALL))
+    blocks = {name: content for name, content in files().items() if name.startswith(("pyproject", "segplug_tiny"))}
     for name, content in blocks.items():
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -76,6 +84,40 @@ def test_the_minimal_plugin_is_found_and_builds_its_network(package, dims):
     assert [tuple(output.shape) for output in outputs] == [(2, 3, *patch)]
     assert len(tiny.loss_weights(topology)) == len(outputs)
     assert tiny.feature_map_size(topology, (16,) * dims, 3) > tiny.feature_map_size(topology, patch, 3)
+
+
+def test_the_logger_and_the_command_of_the_page_work(tmp_path, monkeypatch, capsys):
+    for name, content in files().items():
+        if name.startswith(("segplug_notes", "segplug_count")):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(content, encoding="utf-8")
+    for module in ("segplug_notes", "segplug_count"):
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[seg]\n{module} = {module}\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    training, registry = tmp_path / "training/2d/fold_0", discover()
+    training.mkdir(parents=True)
+    listening = Listening(Silent(), registry)
+    for epoch in (1, 2):
+        listening.tell(EpochEnded(folder=training, configuration="2d", fold="0", row={
+            "epoch": epoch, "step": epoch, "seconds": 1.0, "loss": 0.5, "lr": 0.01}))
+    assert '"where": "2d fold 0", "epoch": 2' in (training / "notes.jsonl").read_text()
+    assert [item.html for item in sections(tmp_path, registry)] == ["<p>2 epochs were noted.</p>"]
+    (tmp_path / "a.nii.gz").touch()
+    assert execute(["count", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "1 predictions\n"
+    assert execute(["count", str(tmp_path / "nowhere")]) == Exit.USAGE
+    for name in [name for name in sys.modules if name.startswith(("segplug_notes", "segplug_count"))]:
+        del sys.modules[name]
+
+
+def test_every_hook_of_a_run_is_explained():
+    for hook in (*EVENTS, COMMANDS):
+        assert f"`{hook}`" in text("plugins.md")
+        assert hook in text("reference.md")
 
 
 def test_every_hook_and_kind_is_explained():

@@ -47,7 +47,7 @@ def data(tmp_path_factory):
 def _no_report():
     """Drawing it is the longest part of so short a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seg.stages.report.write_report", lambda _: None)
+        patch.setattr("seg.stages.report.write_report", lambda *_: None)
         yield
 
 

@@ -12,9 +12,11 @@ import typer
 from seg.errors import Exit, Record, SegError
 from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
+from seg_cli.group import Commands, Stopped, Terminated
 
 app = typer.Typer(
     name="seg",
+    cls=Commands,
     help="From a folder of labelled medical images to a trained, validated segmentation model.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,10 +40,6 @@ app.command("show")(plugins.show)
 app.command("diff-plans")(diff_plans.diff_plans)
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: all that is open is closed on the way out."""
-
-
 def main() -> None:
     """The entry point of the command `seg`."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -49,7 +47,7 @@ def main() -> None:
 
 
 def _terminate(*_: object) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -62,9 +60,9 @@ def execute(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         print_records(error.records)
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
+    except (KeyboardInterrupt, typer.Abort, Stopped) as error:
         warn("stopped; what was finished is kept, the same command goes on")
-        return 143 if isinstance(error, _Terminated) else 130
+        return 143 if isinstance(error, Terminated) else getattr(error, "exit_code", 130)
     except BrokenPipeError:
         return int(Exit.DONE)
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever comes here is our bug

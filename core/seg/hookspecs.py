@@ -3,9 +3,9 @@
 The first ones offer: each yields `Offer(name, "module:Class", summary)`. The module of the hooks is imported at
 discovery and must not import torch; the class is imported when somebody chooses it.
 
-The others are called while a run goes on, in the order below. They take whichever of the arguments they name. One that
-fails is said and otherwise ignored, so that no logger stops a training; only `seg_plan_made`, on which results depend,
-stops the run.
+The others are called while a run goes on, in the order below, one at a time. They take whichever of the arguments they
+name. One that fails is said and otherwise ignored, so that no logger stops a training; only `seg_plan_made`, on which
+results depend, stops the run (see `seg.listening`).
 """
 
 from __future__ import annotations
@@ -142,27 +142,33 @@ def seg_run_started(folder: Path, settings: Settings) -> None:
 def seg_plan_made(plan: Plan, folder: Path | None) -> Plan | None:
     """A plan was made (for the run in `folder`, if there is one); what is returned, if anything, takes its place.
 
-    Plugins are asked in order of discovery, each with what the one before made of the plan. Amendments are checked as
-    plans are, and each belongs into the plan's reasons.
+    Plugins are asked in order of discovery, each with what the one before made of the plan. An amended plan is checked
+    as planners' plans are, and the reasons of what was changed get the plugin's name and version. A plan that was given
+    (`--plan`) was not made, and is taken as it is.
     """
 
 
 @hookspec
 def seg_case_preprocessed(folder: Path, configuration: str, case: str) -> None:
-    """A case lies prepared in the case store `folder`. Called from the thread that prepared it."""
+    """A case was prepared, and lies in the case store `folder`."""
 
 
 @hookspec
 def seg_epoch_ended(folder: Path, configuration: str, fold: str, row: Mapping[str, Any]) -> None:
     """An epoch ended; `row` is its line in `metrics.jsonl` of the training in `folder`.
 
-    It has epoch, step, seconds (of training so far), loss and lr (learning rate).
+    It has epoch, step, seconds (of training so far), loss and lr (learning rate). `folder` is
+    `training/<configuration>/fold_<fold>` in the folder of the run. A training that goes on may come to an epoch again
+    that it told of before it was cut short.
     """
 
 
 @hookspec
 def seg_validation_done(folder: Path, configuration: str, fold: str, evaluation: Evaluation) -> None:
-    """A fold's validation cases are predicted and compared with the truth; all of it lies in `folder`."""
+    """A fold's validation cases are predicted and compared with the truth; all of it lies in `folder`.
+
+    That is `validation/<configuration>/fold_<fold>` in the folder of the run.
+    """
 
 
 @hookspec

@@ -70,6 +70,23 @@ class Registry:
         """The components of one kind, in order of discovery."""
         return [component for component in self.components if component.kind == kind]
 
+    def listening(self, hook: str) -> list[Listener]:
+        """The listeners to one hook of a run, in order of discovery."""
+        return [listener for listener in self.listeners if listener.hook == hook]
+
+    def find_command(self, name: str) -> Component | None:
+        """The command `name` (or `distribution:name`) that a plugin offers; None if none does.
+
+        Raises:
+            SegError: two plugins offer it, or it is of a plugin that is broken (exit 6).
+        """
+        found = [item for item in self.commands if name in (item.name, item.qualified)]
+        if len(found) > 1:
+            raise _clash("command", name, found)
+        if not found:
+            self._refuse_broken("command", name)
+        return found[0] if found else None
+
     def find(self, kind: str, name: str) -> Component:
         """The component `name` (or `distribution:name`) of a kind.
 
@@ -81,9 +98,7 @@ class Registry:
         known = self.of_kind(kind)
         found = [item for item in known if name in (item.name, item.qualified)]
         if len(found) > 1:
-            names = ", ".join(item.qualified for item in found)
-            raise SegError(Record(code="SEG-P02", found=f"{kind} {name!r} is offered by {len(found)} plugins",
-                                  expected=f"one of {names}"), Exit.PLUGIN)
+            raise _clash(kind, name, found)
         if found:
             return found[0]
         self._refuse_broken(kind, name)
@@ -112,10 +127,10 @@ class Registry:
         except SegError:
             raise
         except Exception as error:
-            raise _plugin_fault(component, f"{component.target} cannot be made: {tell(error)}") from error
+            raise plugin_fault(component, f"{component.target} cannot be made: {tell(error)}") from error
         if not isinstance(instance, INTERFACES[kind]):
             missing = [method for method in _methods(INTERFACES[kind]) if not hasattr(instance, method)]
-            raise _plugin_fault(component, f"{component.target} is no {kind}: it lacks {', '.join(missing)}")
+            raise plugin_fault(component, f"{component.target} is no {kind}: it lacks {', '.join(missing)}")
         from seg.convert import to_data
 
         use = ComponentUse(kind=kind, name=component.name, distribution=component.plugin.distribution,
@@ -131,16 +146,28 @@ def load_class(component: Component) -> type:
     """
     import attrs
 
+    found = _imported(component)
+    if not (isinstance(found, type) and attrs.has(found)):
+        raise plugin_fault(component, f"{component.target} is no attrs class")
+    return found
+
+
+def load_function(component: Component) -> Callable[..., Any]:
+    """The function behind a command; raises as `load_class` does."""
+    found = _imported(component)
+    if not callable(found):
+        raise plugin_fault(component, f"{component.target} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def _imported(component: Component) -> Any:
     module, _, name = component.target.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _plugin_fault(component, f"{component.target} cannot be imported: {tell(error)}") from error
-    if not (isinstance(found, type) and attrs.has(found)):
-        raise _plugin_fault(component, f"{component.target} is no attrs class")
-    return found
+        raise plugin_fault(component, f"{component.target} cannot be imported: {tell(error)}") from error
 
 
 def clashes(registry: Registry) -> dict[tuple[str, str], list[str]]:
@@ -155,7 +182,14 @@ def _methods(interface: type) -> list[str]:
     return [name for name in (*vars(interface), *interface.__annotations__) if not name.startswith("_")]
 
 
-def _plugin_fault(component: Component, found: str) -> SegError:
+def _clash(kind: str, name: str, found: list[Component]) -> SegError:
+    names = ", ".join(item.qualified for item in found)
+    return SegError(Record(code="SEG-P02", found=f"{kind} {name!r} is offered by {len(found)} plugins",
+                           expected=f"one of {names}"), Exit.PLUGIN)
+
+
+def plugin_fault(component: Component, found: str) -> SegError:
+    """What is wrong with one plugin's component or command (exit 6)."""
     plugin = component.plugin
     return SegError(Record(code="SEG-P03", found=f"{component.kind} {component.name!r} of {plugin.distribution} "
                            f"{plugin.version}: {found}"), Exit.PLUGIN)

@@ -27,6 +27,7 @@ from seg.blocks import channels_last
 from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state, separate
 from seg.device import autocast
 from seg.errors import Exit, Record, SegError
+from seg.events import EpochEnded
 from seg.files import write_text
 from seg.kinds import Augmenter, Batch, CaseArrays, CaseIndex, Sampler
 from seg.losses import DiceCrossEntropy
@@ -74,6 +75,7 @@ class Job:
     """One training: what, with what, for how long, where it is saved."""
 
     folder: Path
+    fold: str = ""
     configuration: Configuration
     data: Data
     network: nn.Module
@@ -273,6 +275,8 @@ def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
     log.add(row)
     progress.say(f"epoch {row['epoch']}  step {row['step']}  loss {row['loss']:.4f}  {row['seconds']:.0f} s")
     trainer.save_if_due()
+    progress.tell(EpochEnded(folder=trainer.job.folder, configuration=trainer.job.configuration.name,
+                             fold=trainer.job.fold, row=row))
 
 
 class _Log:

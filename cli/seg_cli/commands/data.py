@@ -12,6 +12,7 @@ from seg_cli.console import ConsoleProgress, console, print_records, print_table
 
 if TYPE_CHECKING:
     from seg.models import Dataset, Fingerprint, Plan
+    from seg.registry import Registry
     from seg.stages.check import CheckReport
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A data set: a folder, or a CSV or JSON list.")]
@@ -88,6 +89,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
 
     from seg.convert import dump_json, load_json, write_json
     from seg.discovery import discover
+    from seg.listening import amended
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
     from seg.settings import read_settings
     from seg.stages.plan import make_plan
@@ -100,6 +102,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     description = evolve(read_description(load_json(dataset), str(dataset)), orientation=chosen.data.reorient)
     found = make_plan(read_fingerprint_file(fingerprint_file), description, rules, rules_use.name, network,
                       network_use.name, "")
+    found = amended(found, None, registry)
     if export_nnunet:
         write_json(export_nnunet, plan_to_nnunet(found))
     if out:
@@ -127,25 +130,30 @@ def preprocess(
     labels: shared.Labels = None,
 ) -> None:
     """Crop, normalise and resample every case into a store of HDF5 files."""
+    from seg.discovery import discover
     from seg.errors import Exit
+    from seg.listening import Listening
     from seg.nnunet_files import read_plan_file
     from seg.stages.preprocess import preprocess as preprocess_cases
 
     with ConsoleProgress() as progress:
-        dataset, report = _checked(data, labels, progress, needs_folds=False)
+        registry = discover()
+        dataset, report = _checked(data, labels, progress, needs_folds=False, registry=registry)
         chosen = read_plan_file(plan_file, dataset.description)
         faults = [record for record in report.errors if record.case is None]
         if faults:
             print_records(faults)
             raise typer.Exit(int(Exit.DATA))
-        refused = preprocess_cases(dataset, chosen, config, out, digests=report.digests, progress=progress)
+        refused = preprocess_cases(dataset, chosen, config, out, digests=report.digests,
+                                   progress=Listening(progress, registry))
     print_records(refused)
     if refused:
         raise typer.Exit(int(Exit.PARTLY))
 
 
 def _checked(
-    data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool, reorient: str = ""
+    data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool, reorient: str = "",
+    registry: Registry | None = None,
 ) -> tuple[Dataset, CheckReport]:
     """The data set at `data`, and the check of all its files."""
     from seg.discovery import discover
@@ -153,5 +161,5 @@ def _checked(
     from seg.stages.check import check as check_dataset
     from seg.stages.check import find_dataset
 
-    dataset = find_dataset(data, discover(), parse_labels(labels) if labels else None, reorient)
+    dataset = find_dataset(data, registry or discover(), parse_labels(labels) if labels else None, reorient)
     return dataset, check_dataset(dataset, needs_folds=needs_folds, progress=progress)

@@ -24,7 +24,9 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
+    from seg.discovery import discover
     from seg.errors import Exit
+    from seg.listening import Listening
     from seg.model import load
     from seg.options import fill
     from seg.settings import PredictOptions
@@ -32,10 +34,12 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
 
     given = {"step": step, "mirroring": not no_mirroring, "prune": prune, "autocast": autocast}
     options: PredictOptions = fill(PredictOptions, given, "predict")
-    loaded = load(model, device=device, options=options)
+    registry = discover()
+    loaded = load(model, device=device, options=options, registry=registry)
     source = inputs[0] if len(inputs) == 1 else inputs
     with ConsoleProgress() as progress:
-        result = predict_cases(loaded, source, output, save_probabilities=save_probabilities, progress=progress)
+        result = predict_cases(loaded, source, output, save_probabilities=save_probabilities,
+                               progress=Listening(progress, registry))
     print_records(result.records)
     refused = {record.case for record in result.records if record.severity == "error"}
     console().print(f"{len(result.written)} written to {output}, {len(result.kept)} kept, {len(refused)} refused")

@@ -10,6 +10,7 @@ import typer
 from seg_cli.console import ConsoleProgress, console, print_evaluation, print_levels
 
 if TYPE_CHECKING:
+    from seg.registry import Registry
     from seg.stages.train import Fold
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -19,12 +20,15 @@ FoldName = Annotated[str, typer.Option("--fold", help="The fold: 0, 1, … or fu
 
 def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
     """Train one fold of a run, or go on with it."""
+    from seg.discovery import discover
     from seg.files import locked
+    from seg.listening import Listening
     from seg.stages.train import train_fold
 
-    chosen = _fold(run, config, fold)
+    registry = discover()
+    chosen = _fold(run, config, fold, registry)
     with locked(run), ConsoleProgress() as progress:
-        train_fold(chosen, progress)
+        train_fold(chosen, Listening(progress, registry))
     console().print(f"weights {chosen.path}")
 
 
@@ -36,31 +40,34 @@ def validate(
     levels: Annotated[bool, typer.Option("--levels", help="Instead, measure every level of the network.")] = False,
 ) -> None:
     """Predict the cases that a fold did not see, and compare them with the truth."""
+    from seg.discovery import discover
     from seg.files import locked
+    from seg.listening import Listening
     from seg.stages.levels import validate_levels
     from seg.stages.validate import validate_fold
 
-    chosen = _fold(run, config, fold)
+    registry = discover()
+    chosen = _fold(run, config, fold, registry)
     if levels:
         with locked(run), ConsoleProgress() as progress:
             found = validate_levels(chosen, progress)
         print_levels(f"{config} fold {fold}, on {found.device}", found.levels)
         return
     with locked(run), ConsoleProgress() as progress:
-        result = validate_fold(chosen, progress)
+        result = validate_fold(chosen, Listening(progress, registry))
     print_evaluation(f"{config} fold {fold}", result)
 
 
 def report(run: Run) -> None:
     """Write report.html from what lies in a run folder."""
+    from seg.discovery import discover
     from seg.stages.report import write_report
 
-    console().print(str(write_report(run)))
+    console().print(str(write_report(run, discover())))
 
 
-def _fold(run: Path, config: str, fold: str) -> Fold:
+def _fold(run: Path, config: str, fold: str, registry: Registry) -> Fold:
     """One fold of the run in the folder `run`, with the settings and components it was made with."""
-    from seg.discovery import discover
     from seg.errors import usage_error
     from seg.runfolder import Components, RunFolder
     from seg.stages.run import with_length
@@ -71,5 +78,5 @@ def _fold(run: Path, config: str, fold: str) -> Fold:
     plan = folder.plan()
     if config not in plan.configurations:
         raise usage_error(f"configuration {config!r}", expected=f"one of {', '.join(plan.configurations)}")
-    components = Components.resolve(settings, discover())
+    components = Components.resolve(settings, registry)
     return Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=config, fold=fold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from attrs import frozen
 
 from seg.convert import load_json, write_json
 from seg.errors import Record, SegError, usage_error
+from seg.events import CasePredicted
 from seg.files import digest_file, digest_json, whole_file
 from seg.images import Volume, read_image, write_label
 from seg.inputs import find_inputs
@@ -63,11 +65,14 @@ def predict(
             if found := _whole(output, ledger.get(case.id), key):
                 kept.append(found)
             else:
+                started = time.monotonic()
                 files, notes = _one(model, case, output, save_probabilities=save_probabilities)
+                seconds = time.monotonic() - started
                 records += notes
                 ledger[case.id] = {"source": key, "files": {file.name: digest_file(file) for file in files}}
                 write_json(output / LEDGER, ledger)
                 written.append(files[0])
+                progress.tell(CasePredicted(case=case.id, file=files[0], seconds=seconds))
         except SegError as error:
             if error.exit_code not in (3, 4):
                 raise

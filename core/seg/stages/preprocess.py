@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from seg.convert import to_data
 from seg.errors import Exit, Record, SegError, usage_error
+from seg.events import CasePreprocessed
 from seg.files import digest_json, locked
 from seg.images import read_image, read_label
 from seg.models import Case, Configuration, Dataset, Plan
@@ -123,8 +124,12 @@ class _Work:
         try:
             futures = {pool.submit(self._one, case): case.id for case in cases}
             for future in as_completed(futures):
-                faults[futures[future]] = future.result()
+                case = futures[future]
+                faults[case] = future.result()
                 progress.advance()
+                if not faults[case]:
+                    progress.tell(CasePreprocessed(folder=self.store.folder, configuration=self.configuration.name,
+                                                   case=case))
         finally:
             pool.shutdown(cancel_futures=True)
         return [record for case in cases for record in faults[case.id]]

@@ -20,8 +20,10 @@ from seg.errors import Exit, Record, SegError
 from seg.explain import Row, configuration_rows, plan_rows, value_text
 from seg.files import write_text
 from seg.levels import Level, read_levels
+from seg.listening import sections
 from seg.metrics import METRICS, evaluation
 from seg.models import Case, CaseMetrics, Configuration, Dataset, Evaluation, Fingerprint, Labels, Plan
+from seg.registry import Registry
 from seg.runfolder import RunFolder
 from seg.stages.select import FILE as SELECTION
 from seg.stages.select import Selection
@@ -54,8 +56,10 @@ class Trained:
     pictures: tuple[Picture, ...] = ()
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, registry: Registry | None = None) -> Path:
     """Write `report.html` into a run folder, from whatever lies there, and return its path.
+
+    The plugins of `registry` add their sections at its end.
 
     Raises:
         SegError: there is no such folder, a file in it is damaged, or the page cannot be written.
@@ -67,7 +71,8 @@ def write_report(run_folder: Path) -> Path:
                        Exit.USAGE)
     pages = Environment(loader=PackageLoader("seg"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"number": _number, "duration": _duration}
-    text = pages.get_template("report.html.j2").render(**_content(RunFolder(run_folder)))
+    added = sections(run_folder, registry) if registry else ()
+    text = pages.get_template("report.html.j2").render(**_content(RunFolder(run_folder)), sections=added)
     write_text(run_folder / NAME, text)
     return run_folder / NAME
 

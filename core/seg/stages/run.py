@@ -16,7 +16,9 @@ from seg.device import choose_device
 from seg.discovery import discover
 from seg.errors import Record, SegError, usage_error
 from seg.estimates import Estimate, estimate
+from seg.events import RunEnded, RunStarted
 from seg.files import digest_json, locked
+from seg.listening import Listening, amended
 from seg.metrics import evaluation
 from seg.models import Dataset, Evaluation, Fingerprint, Plan
 from seg.nnunet_files import read_plan_file
@@ -77,21 +79,37 @@ def run(
     dataset = find_dataset(data, registry, settings.labels or None, settings.data.reorient)
     folder = RunFolder(out or Path("runs") / dataset.description.name)
     with locked(folder.path):
-        progress = Logged(progress, folder.log)
+        progress = Listening(Logged(progress, folder.log), registry)
         folder.keep_settings(settings, components)
-        report = checked(dataset, folder, settings, progress)
-        prepare_plan(dataset, folder, settings, components, report, progress)
-        settings = _with_choices(settings, folder)
-        refuse_unknown_levels(folder.plan(), settings, components.architecture)
-        costs = estimate(folder, settings, components)
-        for line in costs.lines():
-            progress.say(line)
-        costs.refuse_without_space(folder.path)
-        evaluations, selection = (
-            ({}, None) if dry_run else _train_and_validate(folder, settings, components, report, progress)
-        )
+        with _told(folder, settings, progress) as evaluations:
+            report = checked(dataset, folder, settings, progress)
+            prepare_plan(dataset, folder, settings, components, report, progress, registry)
+            settings = _with_choices(settings, folder)
+            refuse_unknown_levels(folder.plan(), settings, components.architecture)
+            costs = estimate(folder, settings, components)
+            for line in costs.lines():
+                progress.say(line)
+            costs.refuse_without_space(folder.path)
+            selection = None
+            if not dry_run:
+                found, selection = _train_and_validate(folder, settings, components, report, progress)
+                evaluations.update(found)
+                _write_report(folder, registry)
     return RunResult(folder=folder.path, estimate=costs, evaluations=evaluations, selection=selection,
                      records=report.records)
+
+
+@contextmanager
+def _told(folder: RunFolder, settings: Settings, progress: Progress) -> Iterator[dict[str, Evaluation]]:
+    """Tell plugins that a run begins and how it ended; what is yielded is filled with its metrics."""
+    evaluations: dict[str, Evaluation] = {}
+    progress.tell(RunStarted(folder=folder.path, settings=settings))
+    try:
+        yield evaluations
+    except BaseException as error:
+        progress.tell(RunEnded(folder=folder.path, evaluations=evaluations, error=error))
+        raise
+    progress.tell(RunEnded(folder=folder.path, evaluations=evaluations))
 
 
 def with_length(settings: Settings) -> Settings:
@@ -123,11 +141,11 @@ def checked(dataset: Dataset, folder: RunFolder, settings: Settings, progress: P
     return report
 
 
-def prepare_plan(
+def prepare_plan(  # noqa: PLR0913, PLR0917 - all that decides a plan
     dataset: Dataset, folder: RunFolder, settings: Settings, components: Components, report: CheckReport,
-    progress: Progress,
+    progress: Progress, registry: Registry,
 ) -> Plan:  # fmt: skip
-    """Fingerprint, plan and splits, each made anew only if what it comes from changed."""
+    """Fingerprint, plan and splits, each made anew only if what it comes from changed; plugins may amend the plan."""
     uses, splits = components.uses, make_splits(dataset.cases, settings.splits, report.same_images)
     for record in parted_images(splits, report.same_images):
         progress.say(str(record))
@@ -138,6 +156,8 @@ def prepare_plan(
             write_json(file, make_fingerprint(dataset, components.fingerprinter, source=source, progress=progress))
     with timed(folder, "plan"):
         plan = _plan(dataset, folder.fingerprint(), settings, components)
+        if not settings.plan:  # a plan that was given is taken as it is, and may be one that was amended before
+            plan = amended(plan, folder.path, registry)
         write_json(folder.path / "splits.json", splits)
         write_json(folder.path / "plan.json", plan)  # last: from here on the folder is bound to its settings
     return plan
@@ -206,11 +226,14 @@ def _train_and_validate(
         selection = select(folds, evaluations, progress)
     with timed(folder, "bundle"):
         make_bundle(folds, selection, evaluations)
+    return evaluations, selection
+
+
+def _write_report(folder: RunFolder, registry: Registry) -> None:
     from seg.stages.report import write_report  # matplotlib costs a second
 
     with timed(folder, "report"):
-        write_report(folder.path)
-    return evaluations, selection
+        write_report(folder.path, registry)
 
 
 def _trained(folds: list[Fold], progress: Progress) -> list[Fold]:

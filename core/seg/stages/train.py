@@ -205,8 +205,8 @@ def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torc
     labels, weights = fold.plan.description.labels, fold.components.architecture.loss_weights(configuration.topology)
     network = new_network(fold.components.architecture, configuration, fold.seed)
     return Job(
-        folder=fold.path, configuration=configuration, data=data, length=length, device=device, seed=fold.seed,
-        network=network, parts=_parts(fold, configuration, network, device),
+        folder=fold.path, fold=fold.fold, configuration=configuration, data=data, length=length, device=device,
+        seed=fold.seed, network=network, parts=_parts(fold, configuration, network, device),
         loss=DiceCrossEntropy(labels=labels, weights=weights, batch_dice=configuration.batch_dice),
         recipe=choose_recipe(fold.settings.train, budgeted=bool(length.seconds)), options=fold.settings.train,
     )

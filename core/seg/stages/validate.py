@@ -12,6 +12,7 @@ from torch import Tensor
 from seg.arrays import write_array
 from seg.convert import to_data
 from seg.device import choose_device
+from seg.events import ValidationDone
 from seg.files import digest_file, digest_json
 from seg.images import Geometry, read_label, turn_of, write_label
 from seg.levels import at_level
@@ -56,7 +57,11 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     names = list(fold.plan.description.labels.foreground)
     metrics = ledger.metrics(case.id for case in cases)
     result = evaluation(metrics, names, fold.settings.metrics.tolerance_mm)
+    fresh = bool(waiting) or not (folder / "metrics.json").exists()
     write_evaluation(result, folder)
+    if fresh:
+        progress.tell(ValidationDone(folder=folder, configuration=fold.configuration, fold=fold.fold,
+                                     evaluation=result))
     return result
 
 
