@@ -79,6 +79,7 @@ CODES = {
     "SEG-R04": "not enough memory for a case",
     "SEG-R05": "no patch fits the memory that the planner may use",
     "SEG-R06": "too little room for the preprocessed cases",
+    "SEG-R07": "neither the memory nor the disk for temporary files has room for the maps of a case",
     "SEG-T01": "losses that are no numbers",
 }
 """Fault codes beside those of the data check, whose table stands in `seg.stages.check`."""

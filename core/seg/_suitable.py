@@ -33,7 +33,7 @@ def refuse_unsuitable(
     own = [spacing[axis] for axis in forward]
     wanted = configuration.spacing if configuration.dims == 3 else (own[0], *configuration.spacing[1:])
     size = resampled_shape([shape[1 + axis] for axis in forward], own, wanted)
-    need = 4 * math.prod(size) * (channels + configuration.topology.outputs)
+    need = 4 * math.prod(size) * (channels + 2)  # the image, and one map with what is made of it; see `seg.room`
     if need > free_memory(device):
         usual = ", ".join(f"{plan.original_median_spacing[axis]:.3g}" for axis in plan.transpose_backward)
         raise SegError(Record(

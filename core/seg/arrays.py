@@ -17,6 +17,7 @@ from torch import Tensor
 
 from seg.models import Size3
 from seg.patches import damaged
+from seg.room import Maps
 from seg.store import chunk_size, whole_hdf5
 
 NAME = "array"
@@ -32,6 +33,16 @@ def write_array(path: Path, array: Tensor, patch: Size3) -> None:
     chunks = (*(1,) * len(leading), *chunk_size(size, patch))
     with whole_hdf5(path) as file:
         file.create_dataset(NAME, data=array.cpu().numpy(), chunks=chunks, fletcher32=True)
+
+
+def write_maps(path: Path, maps: Maps, patch: Size3) -> None:
+    """Write `maps` (K, Z, Y, X) as float16, one after the other; else as `write_array`."""
+    count, *size = maps.shape
+    with whole_hdf5(path) as file:
+        dataset = file.create_dataset(NAME, (count, *size), "float16", chunks=(1, *chunk_size(tuple(size), patch)),
+                                      fletcher32=True)
+        for index in range(count):
+            dataset[index] = maps[index : index + 1][0].half().cpu().numpy()
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from seg.restoring import (
     restore_labels,
     restore_probabilities,
 )
+from seg.room import FileMaps, Room, find_room
 from seg.settings import PredictOptions
 from seg.sliding_window import Window, sliding_window
 
@@ -103,11 +104,34 @@ class Model:
         found = combined.cpu().numpy()
         return self._postprocessed(labels_from_probabilities(found, plan.description.labels)), found
 
-    def logits(self, name: str, image: Tensor) -> Tensor:
-        """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined."""
-        configuration = self.description.configurations[name]
-        folds = (self._one(network, configuration, image) for network in self.networks[name])
-        return self.ensembler.combine_folds(folds)
+    def logits(self, name: str, image: Tensor) -> Tensor | FileMaps:
+        """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined.
+
+        Where they do not fit into the memory they lie in a file, and the folds are combined class by class.
+        """
+        configuration, networks = self.description.configurations[name], self.networks[name]
+        room = self.room(configuration, image.shape[1:])
+        folds = (self._one(network, configuration, image, room) for network in networks)
+        if len(networks) == 1:
+            return next(folds)
+        if room.device is not None:
+            return self.ensembler.combine_folds(fold[:] for fold in folds)
+        kept = list(folds)
+        result = FileMaps.zeros(kept[0].shape, torch.float32)
+        for index in range(len(result.tensor)):
+            result.tensor[index] = self.ensembler.combine_folds(fold[index : index + 1] for fold in kept)[0]
+            result.rest()
+        return result
+
+    def room(self, configuration: Configuration, size: Sequence[int]) -> Room:
+        """Where the maps of a prepared image of `size` (Z, Y, X) are gathered.
+
+        Raises:
+            SegError: nowhere is room for them (exit 5).
+        """
+        voxels = math.prod(max(n, p) for n, p in zip(size, configuration.patch3, strict=True))
+        limit = self.options.max_memory_gb * 1e9
+        return find_room(4 * configuration.topology.outputs * voxels, self.device, limit)
 
     def to_file_values(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Ids as the values that the data set's own files use for them."""
@@ -135,7 +159,7 @@ class Model:
 
     def _predicted(
         self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str
-    ) -> tuple[Prepared, Tensor]:
+    ) -> tuple[Prepared, Tensor | FileMaps]:
         plan, configurations = self.description.plan, self.description.configurations
         prepared = prepare(array, spacing, plan, configurations[name], case=case)
         image = torch.as_tensor(prepared.image).to(self.device)
@@ -144,15 +168,17 @@ class Model:
             labels = labels_for_next_stage(given, before.properties, plan, configurations[stage], configurations[name])
             image = with_previous(image, labels, configurations[name].topology.in_channels)
         logits = self.logits(name, image)
-        if not bool(torch.isfinite(logits).all()):
+        if not all(bool(logits[index : index + 1].isfinite().all()) for index in range(logits.shape[0])):
             raise SegError(Record(code="SEG-M04", found="the network gave values that are no numbers", case=case,
                                   advice="Look at the intensities of this image."))
         return prepared, logits
 
-    def _one(self, network: nn.Module, configuration: Configuration, image: Tensor) -> Tensor:
+    def _one(
+        self, network: nn.Module, configuration: Configuration, image: Tensor, room: Room
+    ) -> Tensor | FileMaps:
         window = attrs.evolve(make_window(configuration, self.options), half_sums=self.description.half_sums)
         with torch.inference_mode(), autocast(self.device, self.options.autocast):
-            return sliding_window(network, image, window, configuration.topology.outputs)
+            return sliding_window(network, image, window, configuration.topology.outputs, room)
 
 
 def ready(network: nn.Module, device: torch.device) -> nn.Module:

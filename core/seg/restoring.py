@@ -16,10 +16,11 @@ from torch import Tensor
 from seg.models import CaseProperties, Configuration, Labels, Plan
 from seg.preprocessing import resampling_of
 from seg.resampling import resample
+from seg.room import Maps
 
 
 def restore_labels(
-    logits: Tensor, properties: CaseProperties, plan: Plan, configuration: Configuration
+    logits: Maps, properties: CaseProperties, plan: Plan, configuration: Configuration
 ) -> NDArray[np.integer]:
     """Labels of a case, from its logits.
 
@@ -44,7 +45,7 @@ def restore_labels(
 
 
 def restore_probabilities(
-    logits: Tensor, properties: CaseProperties, plan: Plan, configuration: Configuration
+    logits: Maps, properties: CaseProperties, plan: Plan, configuration: Configuration
 ) -> NDArray[np.float32]:
     """Probabilities of a case, from its logits; see `restore_labels`.
 
@@ -68,7 +69,7 @@ def restore_probabilities(
 
 
 def labels_for_next_stage(
-    logits: Tensor, properties: CaseProperties, plan: Plan, configuration: Configuration, following: Configuration
+    logits: Maps, properties: CaseProperties, plan: Plan, configuration: Configuration, following: Configuration
 ) -> Tensor:
     """What the stage `following` of a cascade is given of this stage's logits: labels on its preprocessed grid.
 
@@ -111,7 +112,7 @@ def _decide(maps: Iterable[Tensor], labels: Labels, threshold: float) -> Tensor:
     return winner
 
 
-def _maps(logits: Tensor, properties: CaseProperties, plan: Plan, configuration: Configuration) -> Iterator[Tensor]:
+def _maps(logits: Maps, properties: CaseProperties, plan: Plan, configuration: Configuration) -> Iterator[Tensor]:
     """Each map of `logits` on the grid of the cropped image, float32 (1, Z, Y, X)."""
     _, own, wanted = resampling_of(properties, plan, configuration)
     for index in range(logits.shape[0]):

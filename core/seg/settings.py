@@ -56,6 +56,8 @@ class PredictOptions:
     mirroring: bool = option(default=True, help="average over the mirror images of each tile")
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
                            choices=("auto", "on", "off"))
+    max_memory_gb: float = option(0.0, "memory that the maps of a case may take, in GB; beyond, they lie in a "
+                                  "temporary file (in TMPDIR); 0: half of what is free", ge=0)
     prune: str = option("", "a level of a network that contains smaller ones (L1, L2, …); auto: the smallest that "
                         "validates as well as the best; empty: all that the model holds")
     prune_tolerance: float = option(0.002, "with prune=auto, how far below the best mean Dice a level may be", ge=0)
@@ -64,6 +66,11 @@ class PredictOptions:
     def settled(self) -> PredictOptions:
         """These options as one network needs them: what is left to validation is not asked of it."""
         return attrs.evolve(self, prune="" if self.prune == AUTO else self.prune, prune_tolerance=0.0)
+
+    @property
+    def deciding(self) -> PredictOptions:
+        """Those of the settled options on which predictions depend."""
+        return attrs.evolve(self.settled, max_memory_gb=0.0)
 
 
 @frozen(kw_only=True)

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from seg.room import FileMaps, Room
+
+MAPS_AT_ONCE = 16  # are turned back at a time: a copy of all would be of the size of the network's largest output
 Network = Callable[[Tensor], Sequence[Tensor]]
 
 
@@ -35,16 +38,26 @@ class Window:
     half_sums: bool = False
 
 
-def sliding_window(network: Network, image: Tensor, window: Window, outputs: int) -> Tensor:
-    """Logits float32 (K, Z, Y, X) of `image` float32 (C, Z, Y, X), on the image's device.
+def sliding_window(
+    network: Network, image: Tensor, window: Window, outputs: int, room: Room | None = None
+) -> Tensor | FileMaps:
+    """Logits float32 (K, Z, Y, X) of `image` float32 (C, Z, Y, X), where `room` says, or on the image's device.
 
     The image is padded with zeros to at least one patch. Tiles overlap; each voxel takes the mean of its tiles' logits
     with Gaussian weights, each tile the mean over its mirror images.
     """
-    if len(window.patch) == 2:
-        slices = [_window(network, image[:, z], window, outputs) for z in range(image.shape[1])]
-        return torch.stack(slices, 1)  # (K, Z, Y, X)
-    return _window(network, image, window, outputs)
+    room = room or Room(device=image.device)
+    kind = torch.float16 if window.half_sums else torch.float32
+    spatial = image.shape[2:] if len(window.patch) == 2 else image.shape[1:]
+    padded, inner = _padding(spatial, window.patch)
+    if len(window.patch) == 3:
+        maps = room.zeros((outputs, *padded), kind)
+        _window(network, image, window, maps)
+        return _cropped(maps, inner)
+    maps = room.zeros((outputs, image.shape[1], *padded), kind)
+    for z in range(image.shape[1]):
+        _window(network, image[:, z], window, maps, z)
+    return _cropped(maps, (slice(None), *inner))
 
 
 def tile_starts(size: int, patch: int, step: float) -> list[int]:
@@ -79,20 +92,40 @@ def _gaussian(size: int) -> NDArray[np.float64]:
     return np.asarray(np.where(inside, np.exp(-0.5 * (distance / sigma) ** 2), 0.0) / kernel.sum(), np.float64)
 
 
-def _window(network: Network, image: Tensor, window: Window, outputs: int) -> Tensor:
-    """`sliding_window` over all spatial axes of `image` (C, *size)."""
-    padded, inner = _padded(image, window.patch)
-    size = padded.shape[1:]
-    weights = gaussian_weights(window.patch).to(image.device)
-    kind = torch.float16 if window.half_sums else torch.float32
-    total = torch.zeros((outputs, *size), device=image.device, dtype=kind)
-    norm = torch.zeros(size, device=image.device, dtype=kind)
+def _window(network: Network, image: Tensor, window: Window, maps: Tensor | FileMaps, place: int | None = None) -> None:
+    """Fill `maps` (K, *size), or their slice `place`, with the logits of `image` (C, *size)."""
+    file, total = (maps, maps.tensor) if isinstance(maps, FileMaps) else (None, maps)
+    total = total if place is None else total[:, place]
+    size = total.shape[1:]
+    padded = _padded(image, size)
+    weights = gaussian_weights(window.patch).to(total.device)
+    norm = torch.zeros(size, device=total.device, dtype=total.dtype)
     for boxes in _batched(list(_tiles(size, window)), window.batch):
         tiles = torch.stack([padded[(slice(None), *box)] for box in boxes])
         for box, logits in zip(boxes, _mirrored(network, tiles, window.mirror_axes), strict=True):
-            total[(slice(None), *box)].addcmul_(logits.float(), weights)
+            total[(slice(None), *box)].addcmul_(logits.to(total.device), weights)
             norm[box] += weights
-    return total.div_(norm)[(slice(None), *inner)].float()
+        if file:
+            file.rest()
+    for index in range(len(total)):
+        total[index].div_(norm)
+        if file:
+            file.rest()
+
+
+def _cropped(maps: Tensor | FileMaps, inner: tuple[slice, ...]) -> Tensor | FileMaps:
+    """What lies over the image, as float32."""
+    if isinstance(maps, Tensor):
+        return maps[(slice(None), *inner)].float()
+    size = maps.tensor[0][inner].shape
+    if maps.tensor.dtype == torch.float32 and maps.shape[1:] == size:
+        return maps
+    result = FileMaps.zeros((maps.shape[0], *size), torch.float32)
+    for target, one in zip(result.tensor, maps.tensor, strict=True):
+        target.copy_(one[inner])
+        maps.rest()
+        result.rest()
+    return result
 
 
 def _tiles(size: Sequence[int], window: Window) -> Iterator[tuple[slice, ...]]:
@@ -106,19 +139,28 @@ def _batched(boxes: list[tuple[slice, ...]], count: int) -> Iterator[list[tuple[
         yield boxes[start : start + count]
 
 
-def _padded(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
-    """Zeros around the image up to the patch, the odd one behind; and where the image then lies."""
-    missing = [max(0, p - n) for n, p in zip(image.shape[1:], patch, strict=True)]
-    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, image.shape[1:], strict=True))
+def _padding(size: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """The size of at least one patch, and where the image then lies: in the middle, the odd voxel behind."""
+    padded = tuple(max(p, n) for p, n in zip(patch, size, strict=True))
+    inner = tuple(slice((m - n) // 2, (m - n) // 2 + n) for m, n in zip(padded, size, strict=True))
+    return padded, inner
+
+
+def _padded(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Zeros around the image up to `size`."""
+    missing = [m - n for m, n in zip(size, image.shape[1:], strict=True)]
     pads = [side for m in reversed(missing) for side in (m // 2, m - m // 2)]
-    return (F.pad(image, pads) if any(pads) else image), inner
+    return F.pad(image, pads) if any(pads) else image
 
 
 def _mirrored(network: Network, tiles: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Mean logits (B, K, *patch) over every combination of mirrored axes."""
-    total = network(tiles)[0].float()
+    """Mean logits float32 (B, K, *patch) over every combination of mirrored axes."""
+    total = network(tiles)[0].to(torch.float32, copy=True)  # the network's tensors stay as they are
     choices = [chosen for count in range(1, len(axes) + 1) for chosen in combinations(axes, count)]
     for chosen in choices:
         flips = [axis + 2 for axis in chosen]
-        total = total + network(tiles.flip(flips))[0].float().flip(flips)  # the network's tensors stay as they are
-    return total / (len(choices) + 1)
+        logits = network(tiles.flip(flips))[0]
+        for first in range(0, total.shape[1], MAPS_AT_ONCE):
+            some = slice(first, first + MAPS_AT_ONCE)
+            total[:, some].add_(logits[:, some].flip(flips))
+    return total.div_(len(choices) + 1)

@@ -21,6 +21,8 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     no_mirroring: Annotated[bool, typer.Option("--no-mirroring", help="Faster, a little less exact.")] = False,
     prune: Annotated[str, typer.Option("--prune", metavar="LEVEL", help="A smaller level of the network: L1, …")] = "",
     autocast: Annotated[str, typer.Option("--autocast", help="16-bit arithmetic: auto, on or off.")] = "auto",
+    max_memory: Annotated[float, typer.Option("--max-memory", metavar="GB", min=0, help="What the maps of a case may "
+                                              "take; beyond, a temporary file [half of what is free].")] = 0,
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
@@ -32,7 +34,8 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     from seg.settings import PredictOptions
     from seg.stages.predict import predict as predict_cases
 
-    given = {"step": step, "mirroring": not no_mirroring, "prune": prune, "autocast": autocast}
+    given = {"step": step, "mirroring": not no_mirroring, "prune": prune, "autocast": autocast,
+             "max_memory_gb": float(max_memory)}
     options: PredictOptions = fill(PredictOptions, given, "predict")
     registry = discover()
     loaded = load(model, device=device, options=options, registry=registry)

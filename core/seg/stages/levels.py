@@ -29,6 +29,7 @@ from seg.model import Model, fitted, make_window
 from seg.models import Case, CaseMetrics, Plan
 from seg.progress import Progress, Silent
 from seg.restoring import restore_labels
+from seg.room import Maps
 from seg.settings import AUTO, Settings
 from seg.stages.cascade import Handed, previous_predictions
 from seg.stages.train import WEIGHTS, Fold, read_weights
@@ -149,7 +150,7 @@ def _case(
     return found
 
 
-def _timed(model: Model, configuration: str, image: Tensor) -> tuple[Tensor, float]:
+def _timed(model: Model, configuration: str, image: Tensor) -> tuple[Maps, float]:
     """Logits of a prepared image that is on the device already, and the seconds they took."""
     _wait(model.device)
     started = time.perf_counter()

@@ -111,7 +111,7 @@ def _source_digest(model: Model, case: Case, *, save_probabilities: bool) -> str
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise SegError(Record(code="SEG-D09", found="no such file", file=str(missing[0]), case=case.id))
-    options = [str(model.options), str(save_probabilities)]
+    options = [str(model.options.deciding), str(save_probabilities)]
     return digest_json([model.digest, options, [digest_file(file) for file in files]])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seg.arrays import write_array
+from seg.arrays import write_array, write_maps
 from seg.convert import to_data
 from seg.device import choose_device
 from seg.events import ValidationDone
@@ -67,7 +67,7 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
 
 def validation_source(fold: Fold) -> str:
     """Digest of all that the metrics of a fold come from."""
-    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.settled),
+    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.deciding),
                         to_data(fold.settings.metrics), to_data(fold.store.manifest),
                         {case: handed.digest for case, handed in previous_predictions(fold).items()}])
 
@@ -128,7 +128,7 @@ def prediction_name(case: str, geometry: Geometry) -> str:
 
 def _sources(fold: Fold, cases: list[Case], previous: Mapping[str, Handed]) -> dict[str, str]:
     """Digest of all that the prediction of each case comes from, and of what is kept of it."""
-    shared = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.settled),
+    shared = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.deciding),
                           to_data(fold.settings.metrics), to_data(fold.store.manifest), fold.keeps_logits])
     return {case.id: digest_json([shared, previous[case.id].digest if previous else ""]) for case in cases}
 
@@ -148,5 +148,5 @@ def _one(case: Case, fold: Fold, model: Model, previous: Handed | None) -> tuple
         write_array(files[-1], handed_on, following.patch3)
     if fold.keeps_logits:
         files.append(folder / LOGITS / f"{case.id}.h5")
-        write_array(files[-1], logits.half(), configuration.patch3)
+        write_maps(files[-1], logits, configuration.patch3)
     return metrics, files
