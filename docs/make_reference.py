@@ -79,6 +79,7 @@ CODES = {
     "SEG-R05": "no patch fits the memory that the planner may use",
     "SEG-R06": "too little room for the preprocessed cases",
     "SEG-T01": "losses that are no numbers",
+    "SEG-T10": "a member of a comparison failed unexpectedly; the others went on",
 }
 """Fault codes beside those of the data check, whose table stands in `seg.stages.check`."""
 

@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from attrs import field, frozen
@@ -25,6 +25,9 @@ from seg.models import Case, CaseMetrics, Configuration, Dataset, Evaluation, Fi
 from seg.runfolder import RunFolder
 from seg.stages.select import FILE as SELECTION
 from seg.stages.select import Selection
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 NAME = "report.html"
 SHOWN_RECORDS = 200
@@ -60,16 +63,21 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         SegError: there is no such folder, a file in it is damaged, or the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader
-
     if not run_folder.is_dir():
         raise SegError(Record(code="SEG-C08", found="no such folder", expected="a run folder", file=str(run_folder)),
                        Exit.USAGE)
-    pages = Environment(loader=PackageLoader("seg"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"number": _number, "duration": _duration}
-    text = pages.get_template("report.html.j2").render(**_content(RunFolder(run_folder)))
+    text = pages().get_template("report.html.j2").render(**_content(RunFolder(run_folder)))
     write_text(run_folder / NAME, text)
     return run_folder / NAME
+
+
+def pages() -> Environment:
+    """The templates of all pages, and how they write numbers and durations."""
+    from jinja2 import Environment, PackageLoader
+
+    found = Environment(loader=PackageLoader("seg"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= {"number": _number, "duration": _duration}
+    return found
 
 
 def _content(folder: RunFolder) -> dict[str, Any]:
