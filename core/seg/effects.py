@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 from attrs import frozen
@@ -65,7 +66,7 @@ def averaged(results: Sequence[Evaluation]) -> Evaluation:
 
 def _mean(found: Sequence[ClassMetrics]) -> ClassMetrics:
     values = {metric: [value for one in found if (value := getattr(one, metric)) is not None] for metric in METRICS}
-    means = {metric: sum(some) / len(some) if some else None for metric, some in values.items()}
+    means: dict[str, Any] = {metric: sum(some) / len(some) if some else None for metric, some in values.items()}
     voxels = round(sum(one.predicted_voxels for one in found) / len(found))
     return attrs.evolve(found[0], predicted_voxels=voxels, **means)
 

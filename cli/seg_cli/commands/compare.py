@@ -111,6 +111,8 @@ def _print(found: Comparison) -> None:
     _print_effects(f"differences to {found.baseline}", found.differences)
     for factor, effects in found.effects.items():
         _print_effects(f"{factor}, over all combinations of the rest", effects)
+    if found.caution:
+        console().print(found.caution, soft_wrap=True)
 
 
 def _print_effects(title: str, effects: tuple[Effect, ...]) -> None:

@@ -91,6 +91,16 @@ class Comparison:
         return member_name(_without_seed(self.members[0].choices))
 
     @property
+    def caution(self) -> str:
+        """What the intervals do not tell."""
+        if 0 < max(member.cases for member in self.members) < FEWEST_CASES:
+            return (f"Fewer than {FEWEST_CASES} validated cases: the intervals say little, and no difference is called "
+                    "supported. More folds (--fold all) give more cases.")
+        if SEED in self.members[0].choices:
+            return ""
+        return "One seed: the intervals tell what other cases would change, not another training (--seed 0,1,2)."
+
+    @property
     def faults(self) -> tuple[Record, ...]:
         """Why members failed; empty if none did."""
         return tuple(record for member in self.members for record in member.faults)
@@ -208,17 +218,19 @@ class _Work:
         except Exception as error:
             if hasattr(error, "exit_code"):  # a signal
                 raise
-            records, code = (_unexpected(error, folder),), Exit.PARTLY
+            records, code = _unexpected(error, folder)
         return MemberResult(name=member.name, choices=member.choices, faults=records, exit_code=code)
 
 
-def _unexpected(error: Exception, folder: Path) -> Record:
-    """What was raised by a component, or by a device without memory enough, as a fault of its member."""
+def _unexpected(error: Exception, folder: Path) -> tuple[tuple[Record, ...], Exit]:
+    """What a component raised, or a device without memory enough, as a fault of its member."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Record(code="SEG-R04", found=f"not enough memory: {tell(error)}", file=str(folder),
-                      advice="Plan for less with --set planner.vram_gb=…")
-    return Record(code="SEG-T10", found=f"this member failed unexpectedly: {tell(error)}", file=str(folder),
-                  advice="`seg run` with these settings and --debug shows the place.")
+        record = Record(code="SEG-R04", found=f"not enough memory: {tell(error)}", file=str(folder),
+                        advice="Plan for less with --set planner.vram_gb=…")
+        return (record,), Exit.RESOURCES
+    record = Record(code="SEG-T10", found=f"this member failed unexpectedly: {tell(error)}", file=str(folder),
+                    advice="`seg run` with these settings and --debug shows the place.")
+    return (record,), Exit.PLUGIN
 
 
 def _borrow(folder: Path, member: Member, earlier: Sequence[Member]) -> None:
@@ -261,9 +273,8 @@ def _peak_memory(folder: Path, device: str) -> Iterator[None]:
 def measure_member(member: Member, folder: Path) -> MemberResult:
     """What a finished run folder says of its member."""
     evaluation = _evaluation(folder)
-    trainings = sorted(folder.glob("training/*/fold_*"))
-    last = [json.loads(rows[-1]) for path in trainings
-            if (rows := (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())]
+    trainings = [file.parent for file in sorted(folder.glob(f"training/*/fold_*/{WEIGHTS}"))]
+    last = [json.loads((path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]) for path in trainings]
     networks = {path.parent: path / WEIGHTS for path in trainings}
     memory = folder / MEMORY
     return MemberResult(
@@ -333,8 +344,7 @@ def write_comparison(found: Comparison, out: Path) -> None:
     templates = pages()
     templates.filters["reach"] = _reach
     page = templates.get_template("compare.html.j2")
-    few = max((result.cases for result in found.members), default=0) < FEWEST_CASES
-    write_text(out / "compare.html", page.render(found=found, metrics=METRICS, few=few, fewest=FEWEST_CASES))
+    write_text(out / "compare.html", page.render(found=found, fewest=FEWEST_CASES))
 
 
 def _reach(found: PairedDifference) -> float:
