@@ -102,7 +102,7 @@ def test_cases_that_are_prepared_otherwise_are_prepared_anew(data, command, tmp_
         for store in stores:
             with h5py.File(store / file.name) as stored:
                 images.append(stored["image"][()])
-        np.testing.assert_array_equal(images[0], images[1][..., ::-1, ::-1])
+        np.testing.assert_allclose(images[0], images[1][..., ::-1, ::-1], atol=1e-4)  # sums in another order
 
 
 def test_differences_are_to_the_first_and_effects_over_the_rest(grid):
@@ -150,13 +150,6 @@ def test_the_same_command_keeps_everything(grid, data, command):
     assert re.search(r"unetpp-nnunet .*\d", out)
     assert str(grid / "compare.html") in out
     assert "the intervals say little" in out
-
-
-def test_a_larger_grid_keeps_the_members_it_has(grid, data, command):
-    before = costly(grid)
-    code, _, _ = command("compare", data, "-o", grid, *GRID[:3], "none", *TINY, "--seed", "0")
-    assert code == 0
-    assert costly(grid).items() >= before.items()
 
 
 def test_other_settings_in_the_same_folder_are_refused(grid, data, command):
@@ -224,6 +217,24 @@ def test_what_a_component_raises_is_its_members_fault_alone(data, command, tmp_p
     assert code == Exit.PARTLY
     assert "SEG-T10" in err
     assert "ZeroDivisionError" in err
+
+
+def test_a_comparison_that_is_stopped_goes_on(data, command, tmp_path, monkeypatch):
+    found, _ = discover().build("architecture", "unetpp")
+
+    def stop(self, topology):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(found), "build", stop)
+    words = ("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *TINY)
+    assert command(*words)[0] == 130
+    assert not (tmp_path / "compare.json").exists()
+    monkeypatch.undo()
+    before = {path: time for path, time in costly(tmp_path).items() if path.is_relative_to(tmp_path / "unet")}
+    code, _, err = command(*words)
+    assert code == 0
+    assert err.count("trained already") == 1
+    assert costly(tmp_path).items() >= before.items()
 
 
 def test_all_members_failing_is_no_part_done(data, command, tmp_path, monkeypatch):
