@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import seg
-from seg.convert import read_json
+from seg.convert import read_json, write_json
 from seg.discovery import discover
 from seg.errors import Exit
+from seg.grids import make_grid
 from seg.phantom import write_phantom
-from seg.stages.compare import Comparison
+from seg.settings import Settings
+from seg.stages.compare import Comparison, _refuse_other_folds, estimate_lines
 from seg_cli.main import execute
 
 TINY = ["--device", "cpu", "--epochs", "1", "--set", "train.steps_per_epoch=2", "--set", "architecture.features=4"]
@@ -184,6 +186,21 @@ def test_faulty_data_are_refused_once(data, command, tmp_path):
     code, _, err = command("compare", tmp_path / "data", "-o", tmp_path / "grid", *GRID)
     assert code == Exit.DATA
     assert err.count("member ") == 1
+
+
+def test_the_estimate_counts_members_and_folds(tmp_path):
+    factors = {"architecture": ["unet", "unetpp"], "seed": [0, 1, 2]}
+    lines = estimate_lines(make_grid(Settings(folds=("all",), budget_s=20.0), factors), tmp_path, 5)
+    assert "6 members" in lines[0]
+    assert "30 trainings of 20 s each, 10 min in all" in lines[1]
+
+
+def test_members_of_other_folds_are_refused(tmp_path):
+    for name, folds in (("a", [{"train": ["x"], "val": ["y"]}]), ("b", [{"train": ["y"], "val": ["x"]}])):
+        write_json(tmp_path / name / "splits.json", folds)
+    _refuse_other_folds(tmp_path / "a", [tmp_path / "a"])
+    with pytest.raises(seg.SegError, match="other folds than a has"):
+        _refuse_other_folds(tmp_path / "b", [tmp_path / "a"])
 
 
 @pytest.mark.parametrize("broken", ["unetpp", "unet"])

@@ -30,11 +30,12 @@ from seg.estimates import format_seconds
 from seg.files import locked, write_text
 from seg.grids import SEED, Member, member_name
 from seg.metrics import METRICS
-from seg.models import Evaluation
+from seg.models import Dataset, Evaluation
 from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry
 from seg.runfolder import Components
 from seg.settings import Settings
+from seg.splits import make_splits
 from seg.stages.check import find_dataset
 from seg.stages.report import pages
 from seg.stages.run import run, with_length
@@ -131,7 +132,7 @@ def compare(
     out = out or Path("compare") / dataset.description.name
     with locked(out):
         progress = Logged(progress, out / "log.txt")
-        for line in estimate_lines(members, out):
+        for line in estimate_lines(members, out, _fold_count(first, dataset)):
             progress.say(line)
         work = _Work(data=data, out=out, members=tuple(members), registry=registry, progress=progress)
         results = work.all()
@@ -160,15 +161,22 @@ def resolve_all(members: Sequence[Member], registry: Registry) -> None:
         raise SegError(list(records), next(iter(records.values())))
 
 
-def estimate_lines(members: Sequence[Member], out: Path) -> list[str]:
-    """What the comparison will take, in words."""
+def estimate_lines(members: Sequence[Member], out: Path, folds: int) -> list[str]:
+    """What the comparison will take, in words, with so many folds."""
     first = members[0].settings
-    folds, count = first.folds, len(members) * len(first.folds) * max(1, len(first.configurations))
+    count = len(members) * folds * max(1, len(first.configurations))
+    each = " for each configuration" if first.configurations == ("all",) else ""
     lines = [f"{len(members)} members in {out}: {', '.join(member.name for member in members)}",
-             f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}; {count} trainings of {_length(first)} each"]
+             f"fold{'s' if folds > 1 else ''} {', '.join(first.folds)}; {count} trainings{each} of {_length(first)}"]
     if first.budget_s:
-        lines[1] += f", {format_seconds(count * first.budget_s)} in all; checks, preprocessing, validation come on top"
+        lines[1] += f" each, {format_seconds(count * first.budget_s)} in all; checks, cases, validation come on top"
     return lines
+
+
+def _fold_count(settings: Settings, dataset: Dataset) -> int:
+    """How many folds will be trained; a file of folds that is none is refused here already."""
+    count = len(make_splits(dataset.cases, settings.splits))
+    return count if settings.folds == ("all",) else len(settings.folds)
 
 
 def _settled(member: Member) -> Settings:
@@ -197,22 +205,24 @@ class _Work:
         results: list[MemberResult] = []
         for index, member in enumerate(self.members):
             self.progress.say(f"member {index + 1} of {len(self.members)}: {member.name}")
-            result = self._one(member, self.members[:index], first=all(result.faults for result in results))
+            finished = [other.name for other in results if not other.faults]
+            result = self._one(member, self.members[:index], finished)
             results.append(result)
             for record in result.faults:
                 self.progress.say(f"{member.name} failed: {record}")
         return results
 
-    def _one(self, member: Member, earlier: Sequence[Member], *, first: bool) -> MemberResult:
+    def _one(self, member: Member, earlier: Sequence[Member], finished: Sequence[str]) -> MemberResult:
         folder = self.out / member.name
         try:
             _borrow(folder, member, earlier)
             with _peak_memory(folder, member.settings.device):
                 run(self.data, folder, member.settings, registry=self.registry, progress=self.progress)
+            _refuse_other_folds(folder, [self.out / name for name in finished])
             return measure_member(member, folder)
         except SegError as error:
             unplanned = error.exit_code == Exit.DATA and not (folder / "plan.json").exists()
-            if first and (error.exit_code == Exit.USAGE or unplanned):  # a mistake that all would share
+            if not finished and (error.exit_code == Exit.USAGE or unplanned):  # a mistake that all would share
                 raise
             records, code = tuple(error.records), error.exit_code
         except Exception as error:
@@ -220,6 +230,15 @@ class _Work:
                 raise
             records, code = _unexpected(error, folder)
         return MemberResult(name=member.name, choices=member.choices, faults=records, exit_code=code)
+
+
+def _refuse_other_folds(folder: Path, others: Sequence[Path]) -> None:
+    """Refuse a member whose folds are not those of the ones before: the data changed meanwhile."""
+    mine = load_json(folder / "splits.json")
+    for other in others:
+        if load_json(other / "splits.json") != mine:
+            raise SegError(Record(code="SEG-C07", found=f"other folds than {other.name} has", file=str(folder),
+                                  advice="Did the data change? Delete the folder of the comparison."), Exit.USAGE)
 
 
 def _unexpected(error: Exception, folder: Path) -> tuple[tuple[Record, ...], Exit]:
