@@ -218,6 +218,14 @@ def test_phantom_depends_on_the_seed_alone(seg, tmp_path):
     assert voxels["a"].shape != voxels["c"].shape or (voxels["a"] != voxels["c"]).any()
 
 
+def test_evaluate_warns_of_truths_without_a_prediction(seg, data, tmp_path):
+    first, *others = sorted((data / "labelsTr").iterdir())
+    (tmp_path / first.name).write_bytes(first.read_bytes())
+    code, _, err = seg("evaluate", data / "labelsTr", tmp_path, "--labels", "organ=1,tumour=2")
+    assert code == 0
+    assert err.count("a truth without a prediction") == len(others)
+
+
 def test_evaluate_gives_1_for_equal_folders(seg, data, tmp_path):
     code, out, _ = seg("evaluate", data / "labelsTr", data / "labelsTr", "-o", tmp_path, "--labels", "organ=1,tumour=2")
     assert code == 0

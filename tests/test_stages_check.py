@@ -13,6 +13,7 @@ from attrs import evolve
 from seg import Case, Dataset, Description, Exit, Labels, Record, SegError
 from seg.discovery import discover
 from seg.hookspecs import Offer
+from seg.phantom import write_phantom
 from seg.registry import Component, Plugin, Registry
 from seg.stages.check import check, find_dataset
 
@@ -261,6 +262,16 @@ def test_a_broken_layout_hurts_itself_alone(tmp_path):
     write(tmp_path / "a.png", np.ones((4, 5), np.uint8))
     (tmp_path / "list.csv").write_text("image,label\na.png,a.png\n")
     assert find_dataset(tmp_path / "list.csv", registry).layout == "filelist"
+
+
+def test_paths_are_absolute_whatever_was_given(tmp_path, monkeypatch):
+    write_phantom(tmp_path / "data", cases=2, shape=(8, 16, 16))
+    monkeypatch.chdir(tmp_path)
+    found = find_dataset(Path("data"), discover())
+    paths = [path for case in found.cases for path in (*case.images, case.label)]
+    assert found.root == tmp_path / "data"
+    assert len(paths) == 4
+    assert all(path.is_absolute() and path.is_file() for path in paths)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside the repository")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from seg.errors import Exit, Record, SegError
-from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
+from seg_cli.commands import compare, data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
 from seg_cli.group import Commands, Stopped, Terminated
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("check")(data.check)
 app.command("fingerprint")(data.fingerprint)
 app.command("plan")(data.plan)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seg_cli import options as shared
-from seg_cli.console import console, print_evaluation
+from seg_cli.console import ConsoleProgress, console, print_evaluation
 
 
 def evaluate(
@@ -26,7 +26,8 @@ def evaluate(
     given = parse_labels(labels) if labels else {}
     declared = Labels(values={"background": 0, **{name: index for index, name in enumerate(given, 1)}},
                       file_values=dict(enumerate(given.values(), 1))) if given else None
-    result = evaluate_folders(truth, prediction, declared, tolerance_mm)
+    with ConsoleProgress() as progress:
+        result = evaluate_folders(truth, prediction, declared, tolerance_mm, progress)
     write_evaluation(result, out or prediction)
     print_evaluation(str(prediction), result)
     console().print(f"metrics.csv and metrics.json are in {out or prediction}")

@@ -111,7 +111,7 @@ def check(
 def find_dataset(
     path: Path, registry: Registry, labels: dict[str, int] | None = None, orientation: str = ""
 ) -> Dataset:
-    """The data set at `path`, read by the first layout that recognises it.
+    """The data set at `path`, read by the first layout that recognises it; all its paths are absolute.
 
     Args:
         path: a folder, or a list of files (CSV or JSON).
@@ -134,9 +134,16 @@ def find_dataset(
             broken.append(f"{component.qualified} ({error})")
             continue
         if recognised:
-            found: Dataset = layout.read(path, labels)
+            found: Dataset = _absolute(layout.read(path, labels))
             return evolve(found, description=evolve(found.description, orientation=orientation))
     raise SegError(_unrecognised(path, registry, broken))
+
+
+def _absolute(dataset: Dataset) -> Dataset:
+    """`dataset` as it can be read from any working directory: it is kept in the run folder."""
+    cases = tuple(evolve(case, images=tuple(path.absolute() for path in case.images),
+                         label=None if case.label is None else case.label.absolute()) for case in dataset.cases)
+    return evolve(dataset, root=dataset.root.absolute(), cases=cases)
 
 
 def _unrecognised(path: Path, registry: Registry, broken: list[str]) -> Record:

@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from attrs import field, frozen
@@ -27,6 +27,9 @@ from seg.registry import Registry
 from seg.runfolder import RunFolder
 from seg.stages.select import FILE as SELECTION
 from seg.stages.select import Selection
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 NAME = "report.html"
 SHOWN_RECORDS = 200
@@ -64,17 +67,22 @@ def write_report(run_folder: Path, registry: Registry | None = None) -> Path:
     Raises:
         SegError: there is no such folder, a file in it is damaged, or the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader
-
     if not run_folder.is_dir():
         raise SegError(Record(code="SEG-C08", found="no such folder", expected="a run folder", file=str(run_folder)),
                        Exit.USAGE)
-    pages = Environment(loader=PackageLoader("seg"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"number": _number, "duration": _duration}
     added = sections(run_folder, registry) if registry else ()
-    text = pages.get_template("report.html.j2").render(**_content(RunFolder(run_folder)), sections=added)
+    text = pages().get_template("report.html.j2").render(**_content(RunFolder(run_folder)), sections=added)
     write_text(run_folder / NAME, text)
     return run_folder / NAME
+
+
+def pages() -> Environment:
+    """The templates of all pages, and how they write numbers and durations."""
+    from jinja2 import Environment, PackageLoader
+
+    found = Environment(loader=PackageLoader("seg"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= {"number": _number, "duration": _duration}
+    return found
 
 
 def _content(folder: RunFolder) -> dict[str, Any]:
