@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_cli import options as shared
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_records, print_table
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ ExportNnunet = Annotated[Path | None, typer.Option("--export-nnunet", metavar="F
 
 
 def check(
+    context: typer.Context,
     data: DataArgument,
     labels: shared.Labels = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="The records as JSON.")] = None,
@@ -29,7 +31,7 @@ def check(
     from seg.errors import Exit
 
     with ConsoleProgress() as progress:
-        _, report = _checked(data, labels, progress, needs_folds=True)
+        _, report = _checked(context, data, labels, progress, needs_folds=True)
     print_records(report.records)
     if json_file:
         write_json(json_file, report.records)
@@ -41,6 +43,7 @@ def check(
 
 
 def fingerprint(
+    context: typer.Context,
     data: DataArgument,
     out: Out = None,
     export_nnunet: ExportNnunet = None,
@@ -50,16 +53,16 @@ def fingerprint(
 ) -> None:
     """Measure what a planner may know: shapes, spacings, intensities."""
     from seg.convert import dump_json, write_json
-    from seg.discovery import discover
     from seg.errors import SegError
     from seg.nnunet_files import fingerprint_to_nnunet
     from seg.settings import read_settings
     from seg.stages.fingerprint import make_fingerprint
 
     settings = read_settings(None, sets or [], {})
-    component, _ = discover().build("fingerprinter", name, settings.of("fingerprinter"))
+    component, _ = chosen_plugins(context).build("fingerprinter", name, settings.of("fingerprinter"))
     with ConsoleProgress() as progress:
-        dataset, report = _checked(data, labels, progress, needs_folds=False, reorient=settings.data.reorient)
+        dataset, report = _checked(context, data, labels, progress, needs_folds=False,
+                                   reorient=settings.data.reorient)
         if report.errors:
             raise SegError(list(report.errors))
         found: Fingerprint = make_fingerprint(dataset, component, progress=progress)
@@ -72,6 +75,7 @@ def fingerprint(
 
 
 def plan(  # noqa: PLR0913 - one parameter for each flag of the command
+    context: typer.Context,
     fingerprint_file: Annotated[Path, typer.Option("--fingerprint", help="Ours or nnU-Net's.")],
     dataset: Annotated[Path, typer.Option("--dataset", metavar="DATASET.json", help="The data set's description.")],
     out: Out = None,
@@ -87,13 +91,12 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     from attrs import evolve
 
     from seg.convert import dump_json, load_json, write_json
-    from seg.discovery import discover
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
     from seg.settings import read_settings
     from seg.stages.plan import make_plan
 
     given = {key: value for key, value in {"planner": planner, "architecture": arch}.items() if value}
-    chosen, registry = read_settings(settings, sets or [], given), discover()
+    chosen, registry = read_settings(settings, sets or [], given), chosen_plugins(context)
     rules, rules_use = registry.build("planner", chosen.planner, chosen.of("planner"))
     network, network_use = registry.build("architecture", chosen.architecture or rules.default_architecture,
                                           chosen.of("architecture"))
@@ -120,6 +123,7 @@ def _explain(plan: Plan) -> None:
 
 
 def preprocess(
+    context: typer.Context,
     data: DataArgument,
     plan_file: Annotated[Path, typer.Option("--plan", help="Ours or nnU-Net's.")],
     config: Annotated[str, typer.Option("--config", help="The configuration of the plan.")],
@@ -132,7 +136,7 @@ def preprocess(
     from seg.stages.preprocess import preprocess as preprocess_cases
 
     with ConsoleProgress() as progress:
-        dataset, report = _checked(data, labels, progress, needs_folds=False)
+        dataset, report = _checked(context, data, labels, progress, needs_folds=False)
         chosen = read_plan_file(plan_file, dataset.description)
         faults = [record for record in report.errors if record.case is None]
         if faults:
@@ -145,13 +149,13 @@ def preprocess(
 
 
 def _checked(
-    data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool, reorient: str = ""
-) -> tuple[Dataset, CheckReport]:
+    context: typer.Context, data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool,
+    reorient: str = "",
+) -> tuple[Dataset, CheckReport]:  # fmt: skip
     """The data set at `data`, and the check of all its files."""
-    from seg.discovery import discover
     from seg.settings import parse_labels
     from seg.stages.check import check as check_dataset
     from seg.stages.check import find_dataset
 
-    dataset = find_dataset(data, discover(), parse_labels(labels) if labels else None, reorient)
+    dataset = find_dataset(data, chosen_plugins(context), parse_labels(labels) if labels else None, reorient)
     return dataset, check_dataset(dataset, needs_folds=needs_folds, progress=progress)

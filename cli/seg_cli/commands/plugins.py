@@ -2,50 +2,99 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seg_cli.console import console, print_table
+from seg_cli.choosing import registry as chosen_plugins
+from seg_cli.console import console, print_records, print_table
+
+if TYPE_CHECKING:
+    from seg.registry import Plugin, Registry
 
 
 def list_plugins(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Import and try every component; exit 6 if one fails.")]
+    = False,
 ) -> None:
-    """Every component with its kind, origin and status; broken plugins with their reason."""
-    from seg.discovery import discover
-    from seg.registry import clashes
-
-    registry = discover()
-    doubled = clashes(registry)
-    rows = [{"kind": item.kind, "name": item.name, "summary": item.summary, "distribution": item.plugin.distribution,
-             "version": item.plugin.version, "plugin": item.plugin.name, "import_ms": item.plugin.import_ms,
-             "status": "clash" if (item.kind, item.name) in doubled else item.plugin.status,
-             "reason": f"say {item.qualified}" if (item.kind, item.name) in doubled else item.plugin.reason}
-            for item in registry.components]
-    rows += [{"kind": "–", "name": plugin.name, "summary": "", "distribution": plugin.distribution,
-              "version": plugin.version, "plugin": plugin.name, "import_ms": plugin.import_ms,
-              "status": plugin.status, "reason": plugin.reason}
-             for plugin in registry.plugins if plugin.status == "broken"]
+    """Every component with its kind, origin and status; plugins that cannot be used with their reason."""
+    registry = chosen_plugins(context)
+    rows = _rows(registry)
     if as_json:
         import json
 
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    kinds = {kind: index for index, kind in enumerate(dict.fromkeys(str(row["kind"]) for row in rows))}
-    rows.sort(key=lambda row: kinds[str(row["kind"])])
-    print_table("", ["kind", "name", "summary", "from", "status"],
-                [[str(row["kind"]), str(row["name"]), str(row["summary"]),
-                  f"{row['distribution']} {row['version']}",
-                  " · ".join(part for part in (str(row["status"]), str(row["reason"])) if part)] for row in rows])
+    else:
+        print_table("", ["kind", "name", "summary", "from", "status"], [_cells(row) for row in rows])
+    if verify:
+        _verify(registry)
+
+
+def _rows(registry: Registry) -> list[dict[str, Any]]:
+    """What is known of each component, kind by kind, then of each plugin that has none."""
+    from seg.hookspecs import KINDS
+    from seg.registry import clashes
+
+    doubled, hooks = clashes(registry), _hooks(registry)
+    rows = []
+    for item in sorted(registry.components, key=lambda item: list(KINDS).index(item.kind)):
+        facts = _facts(item.plugin, hooks) | {"kind": item.kind, "name": item.name, "summary": item.summary}
+        if (item.kind, item.name) in doubled:
+            facts |= {"status": "clash", "reason": f"say {item.qualified}"}
+        rows.append(facts)
+    offering = {item.plugin for item in registry.components}
+    return rows + [_facts(plugin, hooks) for plugin in registry.plugins if plugin not in offering]
+
+
+def _facts(plugin: Plugin, hooks: dict[Plugin, list[str]]) -> dict[str, Any]:
+    return {"kind": "–", "name": plugin.name, "summary": "", "distribution": plugin.distribution,
+            "version": plugin.version, "plugin": plugin.name, "origin": plugin.origin, "requires": plugin.requires,
+            "hooks": hooks.get(plugin, []), "import_ms": plugin.import_ms, "status": plugin.status,
+            "reason": plugin.reason}
+
+
+def _hooks(registry: Registry) -> dict[Plugin, list[str]]:
+    """The hooks that each plugin has (of those for components, the ones that offered any)."""
+    from seg.hookspecs import COMMANDS, KINDS
+
+    pairs = [*((item.plugin, KINDS[item.kind]) for item in registry.components),
+             *((item.plugin, COMMANDS) for item in registry.commands),
+             *((item.plugin, item.hook) for item in registry.listeners)]
+    found: dict[Plugin, list[str]] = {}
+    for plugin, hook in dict.fromkeys(pairs):
+        found.setdefault(plugin, []).append(hook)
+    return found
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table. A plugin without components is shown by its hooks."""
+    status = row["status"] + (f" ({row['import_ms']} ms)" if row["status"] == "slow" else "")
+    parts = [status, row["reason"], "" if row["origin"] == "built in" else row["requires"]]
+    return [row["kind"], row["name"], row["summary"] or ("" if row["kind"] != "–" else ", ".join(row["hooks"])),
+            row["distribution"] + ("" if row["origin"] == "file" else f" {row['version']}"),
+            " · ".join(part for part in parts if part)]
+
+
+def _verify(registry: Registry) -> None:
+    """Print what fails; exit 6 if anything does."""
+    from seg.errors import Exit
+    from seg.verifying import verify
+
+    records = verify(registry)
+    print_records(records)
+    console(err=True).print(f"{len(registry.components)} components tried, {len(records)} faults")
+    if records:
+        raise typer.Exit(int(Exit.PLUGIN))
 
 
 def show(
+    context: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="planner, architecture, augmenter, …, or train.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The component.")] = "",
 ) -> None:
     """The options of a component, with types, defaults, bounds and help."""
-    from seg.discovery import discover
     from seg.options import describe
     from seg.registry import load_class
     from seg.settings import GROUPS
@@ -53,7 +102,7 @@ def show(
     if kind in GROUPS:
         found, title = GROUPS[kind], kind
     else:
-        component = discover().find(kind, name)
+        component = chosen_plugins(context).find(kind, name)
         found = load_class(component)
         title = f"{kind} {component.name} ({component.plugin.distribution} {component.plugin.version})"
         console().print(f"{title}\n{component.summary}", markup=False)

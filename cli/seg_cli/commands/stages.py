@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_evaluation, print_levels
 
 if TYPE_CHECKING:
@@ -17,18 +18,19 @@ Config = Annotated[str, typer.Option("--config", help="The configuration.")]
 FoldName = Annotated[str, typer.Option("--fold", help="The fold: 0, 1, … or full.")]
 
 
-def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
+def train(context: typer.Context, run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
     """Train one fold of a run, or go on with it."""
     from seg.files import locked
     from seg.stages.train import train_fold
 
-    chosen = _fold(run, config, fold)
+    chosen = _fold(context, run, config, fold)
     with locked(run), ConsoleProgress() as progress:
         train_fold(chosen, progress)
     console().print(f"weights {chosen.path}")
 
 
 def validate(
+    context: typer.Context,
     run: Run,
     config: Config = "3d_fullres",
     fold: FoldName = "0",
@@ -40,7 +42,7 @@ def validate(
     from seg.stages.levels import validate_levels
     from seg.stages.validate import validate_fold
 
-    chosen = _fold(run, config, fold)
+    chosen = _fold(context, run, config, fold)
     if levels:
         with locked(run), ConsoleProgress() as progress:
             found = validate_levels(chosen, progress)
@@ -58,9 +60,8 @@ def report(run: Run) -> None:
     console().print(str(write_report(run)))
 
 
-def _fold(run: Path, config: str, fold: str) -> Fold:
+def _fold(context: typer.Context, run: Path, config: str, fold: str) -> Fold:
     """One fold of the run in the folder `run`, with the settings and components it was made with."""
-    from seg.discovery import discover
     from seg.errors import usage_error
     from seg.runfolder import Components, RunFolder
     from seg.stages.run import with_length
@@ -71,5 +72,5 @@ def _fold(run: Path, config: str, fold: str) -> Fold:
     plan = folder.plan()
     if config not in plan.configurations:
         raise usage_error(f"configuration {config!r}", expected=f"one of {', '.join(plan.configurations)}")
-    components = Components.resolve(settings, discover())
+    components = Components.resolve(settings, chosen_plugins(context))
     return Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=config, fold=fold)
