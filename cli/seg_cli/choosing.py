@@ -1,4 +1,4 @@
-"""Which plugins a command uses: `--plugin FILE.py` and `--no-plugin NAME`, anywhere on its line, and the environment."""
+"""Which plugins a command uses: what the environment says, `--plugin FILE.py` and `--no-plugin NAME` on its line."""
 
 from __future__ import annotations
 

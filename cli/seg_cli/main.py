@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from seg.errors import Exit, Record, SegError
-from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
 from seg_cli.choosing import EPILOG, take_choice
+from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ app.command("show")(plugins.show)
 app.command("diff-plans")(diff_plans.diff_plans)
 
 
-def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - as Typer calls it
+def _tell_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 

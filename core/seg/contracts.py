@@ -1,7 +1,7 @@
 """Whether components give what their kind promises. Checked where it is made or first used, and told with its plugin.
 
-What a plugin of somebody else raises is its fault too (exit 6), not a bug of ours. Nothing here is done in every step of
-a training: a network is tried once, on a small patch; positions, batch and loss are looked at in the first step alone.
+What a plugin of somebody else raises is its fault too (exit 6), not a bug of ours. Nothing here is done in every step
+of a training: a network is tried once, on a small patch; positions, batch and loss are looked at in the first step.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def try_network(
     are as before.
 
     Raises:
-        SegError: no list of logits, wrong sizes, values that are no numbers, or not one output for each weight (exit 6).
+        SegError: no list of logits, wrong sizes, values that are no numbers, not one output for each weight (exit 6).
     """
     import torch
 
@@ -334,13 +334,17 @@ def check_selection(chosen: Any, known: Sequence[str], use: ComponentUse) -> tup
     return tuple(chosen)
 
 
-def check_map(found: Any, shape: Sequence[int], use: ComponentUse, method: str) -> torch.Tensor:
-    """The map (K, Z, Y, X) that an ensembler made of several, if it has the size of one. Does not wait for the device."""
+def check_map(found: Any, shape: Sequence[int] | None, use: ComponentUse, method: str) -> torch.Tensor:
+    """The map (K, Z, Y, X) that an ensembler made of several, if it has the size of one (None: not known).
+
+    Does not wait for the device.
+    """
     import torch
 
     tensor = expect(found, torch.Tensor, use, method)
-    if tuple(tensor.shape) != tuple(shape) or not tensor.is_floating_point():
-        raise contract_error(use, f"{method} gave {shown(tensor)}", f"{tuple(shape)}, floating")
+    fits = tensor.ndim == 4 if shape is None else tuple(tensor.shape) == tuple(shape)
+    if not fits or not tensor.is_floating_point():
+        raise contract_error(use, f"{method} gave {shown(tensor)}", f"{shape or '(K, Z, Y, X)'}, floating")
     return tensor
 
 

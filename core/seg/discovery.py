@@ -2,8 +2,8 @@
 
 One that fails is listed as broken and harms nothing else; one that asks for another `segplug` is refused before it is
 imported. A module that takes long to import, or brings torch along, is imported once; what it offered (or why it is
-broken) is remembered, so that listing does not pay for it again (see `seg._memory`). It is imported for good when one of
-its components is chosen, or when something happens that it listens to.
+broken) is remembered, so that listing does not pay for it again (see `seg._memory`). It is imported for good when one
+of its components is chosen, or when something happens that it listens to.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from seg.choice import OURS, PluginChoice
 from seg.errors import Exit, Record, SegError, nearest, tell
 from seg.hookspecs import COMMANDS, EVENTS, GROUP, KINDS, Offer
 from seg.installed import Installed, installed, local
-from seg.registry import UNUSABLE, Component, Listener, Plugin, Registry, Status
+from seg.registry import UNUSABLE, Component, Listener, Origin, Plugin, Registry, Status
 
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 COMMAND = "command"  # stands where a kind does, for offers of commands
@@ -87,7 +87,7 @@ def _refuse_unusable(plugins: Sequence[Plugin], *, strict: bool) -> None:
 
 def _look(item: Installed, memory: Memory, slow_ms: int) -> tuple[Plugin, Found]:
     """What a plugin is and brings: by its metadata alone, from memory, or by importing it."""
-    origin = "file" if item.file else "built in" if item.distribution == OURS else "installed"
+    origin: Origin = "file" if item.file else "built in" if item.distribution == OURS else "installed"
     plugin = Plugin(name=item.name, distribution=item.distribution, version=item.version, status="ok",
                     requires=item.requires, origin=origin)
     if item.broken:

@@ -84,7 +84,7 @@ def _plugins(distribution: Distribution) -> Iterator[Installed]:
         requires = _required(metadata.get_all("Requires-Dist") or distribution.requires or ())
     except Exception as error:  # noqa: BLE001 - damage has many forms
         fault = tell(error)
-    origin = {"distribution": name, "version": number, "location": location, "requires": requires}
+    origin: dict[str, Any] = {"distribution": name, "version": number, "location": location, "requires": requires}
     try:
         entries = distribution.entry_points.select(group=GROUP)
     except Exception as error:  # noqa: BLE001

@@ -171,7 +171,7 @@ def _methods(interface: type) -> list[str]:
 def _plugin_fault(component: Component, found: str) -> SegError:
     plugin = component.plugin
     return SegError(Record(code="SEG-P03", found=f"{component.kind} {component.name!r} of {plugin.distribution} "
-                           f"{plugin.version}: {found}"), Exit.PLUGIN)
+                           f"{plugin.version} (hook {KINDS[component.kind]}): {found}"), Exit.PLUGIN)
 
 
 def _unknown(code: str, found: str, known: list[str], name: str, note: str) -> SegError:

@@ -42,7 +42,7 @@ def check(
         raise typer.Exit(int(Exit.DATA))
 
 
-def fingerprint(
+def fingerprint(  # noqa: PLR0913, PLR0917 - one parameter for each flag of the command
     context: typer.Context,
     data: DataArgument,
     out: Out = None,
@@ -59,13 +59,13 @@ def fingerprint(
     from seg.stages.fingerprint import make_fingerprint
 
     settings = read_settings(None, sets or [], {})
-    component, _ = chosen_plugins(context).build("fingerprinter", name, settings.of("fingerprinter"))
+    component, use = chosen_plugins(context).build("fingerprinter", name, settings.of("fingerprinter"))
     with ConsoleProgress() as progress:
         dataset, report = _checked(context, data, labels, progress, needs_folds=False,
                                    reorient=settings.data.reorient)
         if report.errors:
             raise SegError(list(report.errors))
-        found: Fingerprint = make_fingerprint(dataset, component, progress=progress)
+        found: Fingerprint = make_fingerprint(dataset, component, progress=progress, use=use)
     if export_nnunet:
         write_json(export_nnunet, fingerprint_to_nnunet(found))
     if out:
@@ -102,7 +102,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
                                           chosen.of("architecture"))
     description = evolve(read_description(load_json(dataset), str(dataset)), orientation=chosen.data.reorient)
     found = make_plan(read_fingerprint_file(fingerprint_file), description, rules, rules_use.name, network,
-                      network_use.name, "")
+                      network_use.name, "", {"planner": rules_use, "architecture": network_use})
     if export_nnunet:
         write_json(export_nnunet, plan_to_nnunet(found))
     if out:
