@@ -111,7 +111,7 @@ class RunFolder:
                 raise SegError([Record(code="SEG-C07", found=f"this run folder was made with other settings: {change}",
                                        file=str(self.path), advice="Choose another folder with -o, or delete this one.")
                                 for change in changed], Exit.USAGE)
-        uses = {kind: {"name": use.name, "distribution": use.distribution, "version": use.version,
+        uses = {kind: {"name": use.name, "from": f"{use.distribution} {use.version}",
                        "options": _without_none(use.options)} for kind, use in components.uses.items()}
         write_settings(file, settings, {"components": uses, "versions": versions()})
 
