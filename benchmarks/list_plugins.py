@@ -53,9 +53,9 @@ def main() -> None:
         for _ in range(RUNS + 1):
             started, before = time.perf_counter(), os.times()
             done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=True)
-            after = os.times()
             times.append(time.perf_counter() - started)
-            processor.append(after.children_user + after.children_system - before.children_user - before.children_system)
+            after = os.times()
+            processor.append(sum(after[2:4]) - sum(before[2:4]))  # of the children: user, system
     broken = [line for line in done.stdout.splitlines() if "broken" in line]
     print(f"{PLUGINS} plugins: first time {times[0]:.2f} s, then {min(times[1:]):.2f} s (best of {RUNS}; of "
           f"the processor {min(processor[1:]):.2f} s), {len(broken)} broken ones shown, exit {done.returncode}")

@@ -323,7 +323,7 @@ def check_loss(value: Any, logits: torch.Tensor, use: ComponentUse) -> None:
     if logits.requires_grad and not found.requires_grad:
         raise contract_error(use, "the loss gave a value without a gradient", "one that depends on the logits")
     if bool(torch.isfinite(logits).all()) and not bool(torch.isfinite(found)):
-        raise contract_error(use, f"the loss gave {float(found)} for finite logits", "a number")
+        raise contract_error(use, f"the loss gave {found.item()} for finite logits", "a number")
 
 
 def check_selection(chosen: Any, known: Sequence[str], use: ComponentUse) -> tuple[str, ...]:

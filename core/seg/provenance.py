@@ -44,8 +44,8 @@ def version_records(uses: Iterable[ComponentUse], registry: Registry) -> tuple[R
         found = _recorded(registry, use)
         if found and found.plugin.version != use.version:
             text = f"made with {use.distribution} {use.version}, {found.plugin.version} is {_here(use)}"
-            records[text] = Record(code="SEG-P11", severity="warning", found=text, advice=f"Results may differ; "
-                                   f"{advice_for(use)} brings the version that it was made with.")
+            advice = f"Results may differ from those of {advice_for(use)}."
+            records[text] = Record(code="SEG-P11", severity="warning", found=text, advice=advice)
     return tuple(records.values())
 
 
@@ -65,7 +65,7 @@ def as_then(then: Mapping[str, ComponentUse], now: Mapping[str, ComponentUse]) -
 def advice_for(use: ComponentUse) -> str:
     """What brings the plugin of a component in its version."""
     if use.distribution.startswith(LOCAL):
-        return f"--plugin {use.distribution.removeprefix(LOCAL)}"
+        return f"--plugin {use.distribution.removeprefix(LOCAL)} (content {use.version})"
     return f"pip install {use.distribution}=={use.version}"
 
 
