@@ -237,7 +237,7 @@ def test_evaluate_gives_1_for_equal_folders(seg, data, tmp_path):
 
 
 def test_a_bug_is_exit_1_with_one_line_and_a_traceback_only_on_demand(monkeypatch, capsys):
-    def fails():
+    def fails(*_):
         raise ZeroDivisionError("by nothing")
 
     monkeypatch.setattr("seg.discovery.discover", fails)

@@ -16,6 +16,7 @@ from seg.errors import Exit
 from seg.events import EpochEnded
 from seg.hookspecs import COMMANDS, EVENTS, KINDS
 from seg.listening import Listening, sections
+from seg_cli.choosing import EXPECTED
 from seg_cli.main import app, execute
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +149,7 @@ def test_every_command_and_its_options_exist():
     for line in shown:
         words = re.split(r"\s{2,}(?=[A-Za-z#])", line.strip())[0].split()
         assert words[1] in known, line
-        assert {word for word in words[2:] if word.startswith("-")} <= known[words[1]] | {"--debug"}, line
+        assert {word for word in words[2:] if word.startswith("-")} <= known[words[1]] | {"--debug", *EXPECTED}, line
     told = "".join(page.read_text(encoding="utf-8") for page in pages())
     assert [name for name in known if f"seg {name}" not in told] == []
 

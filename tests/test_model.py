@@ -17,10 +17,10 @@ import seg
 from seg import Configuration, Description, Labels, Plan, SegError
 from seg.discovery import discover
 from seg.files import digest_bytes
-from seg.model import build_component
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.preprocessing import prepare
+from seg.provenance import build_component
 from seg.registry import Component, Plugin, Registry
 from seg.restoring import restore_labels
 from seg.settings import PredictOptions

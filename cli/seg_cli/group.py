@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from seg.errors import SegError, tell
+from seg_cli.choosing import registry
 
 if TYPE_CHECKING:
     from seg.registry import Component
@@ -44,15 +45,13 @@ class Commands(TyperGroup):
         found = super().get_command(ctx, cmd_name)
         if found is not None or cmd_name.startswith("-"):
             return found
-        from seg.discovery import discover
-
-        component = discover().find_command(cmd_name)
+        component = registry(ctx).find_command(cmd_name)
         return None if component is None else _command(component)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The commands, and under a heading of their own those of plugins, of which nothing is imported."""
         super().format_commands(ctx, formatter)
-        rows = [(name, f"{item.summary} ({item.plugin.distribution})".strip()) for name, item in self._offered()]
+        rows = [(name, f"{item.summary} ({item.plugin.distribution})".strip()) for name, item in self._offered(ctx)]
         if rows:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(rows)
@@ -64,11 +63,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             raise Stopped(143 if isinstance(error, Terminated) else 130) from error
 
-    def _offered(self) -> list[tuple[str, Component]]:
+    def _offered(self, ctx: Any) -> list[tuple[str, Component]]:
         """The commands of plugins by the shortest name that calls them."""
-        from seg.discovery import discover
-
-        commands = discover().commands
+        commands = registry(ctx).commands
         names = [*self.commands, *(item.name for item in commands)]
         return [(item.name if names.count(item.name) == 1 else item.qualified, item) for item in commands]
 

@@ -6,10 +6,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from seg.errors import Exit, Record, SegError
+from seg_cli.choosing import EPILOG, take_choice
 from seg_cli.commands import compare, data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
 from seg_cli.group import Commands, Stopped, Terminated
@@ -22,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog=EPILOG,
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
@@ -41,6 +44,22 @@ app.command("show")(plugins.show)
 app.command("diff-plans")(diff_plans.diff_plans)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"seg {version('segplug')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _seg(
+    _version: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True,
+                                           help="The version of seg.")] = False,
+) -> None:
+    """What stands before the name of the command."""
+
+
 def main() -> None:
     """The entry point of the command `seg`."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -52,10 +71,14 @@ def _terminate(*_: object) -> None:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code (see `seg.Exit`); `--debug` anywhere shows tracebacks."""
+    """Run one command and return its exit code (see `seg.Exit`).
+
+    Anywhere on the line `--debug` shows tracebacks, `--plugin` and `--no-plugin` choose plugins.
+    """
     debug = "--debug" in arguments
     try:
-        code = app([word for word in arguments if word != "--debug"], prog_name="seg", standalone_mode=False)
+        choice, words = take_choice([word for word in arguments if word != "--debug"])
+        code = app(words, prog_name="seg", standalone_mode=False, obj=choice)
     except SegError as error:
         if debug:
             traceback.print_exc()

@@ -1,36 +1,35 @@
 """Finding plugins: each light module of the group `seg` is imported by itself, and asked what it offers.
 
-One that fails is listed as broken and harms nothing else. A module that brings torch along is imported once; what it
-offered is remembered by distribution, version and file time, so that listing does not pay for it again, and it is
-imported for good when one of its components is chosen, or when something happens that it listens to.
+One that fails is listed as broken and harms nothing else; one that asks for another `segplug` is refused before it is
+imported. A module that takes long to import, or brings torch along, is imported once; what it offered (or why it is
+broken) is remembered, so that listing does not pay for it again (see `seg._memory`). It is imported for good when one
+of its components is chosen, or when something happens that it listens to.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stdout, suppress
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-from pathlib import Path
+from contextlib import redirect_stdout
 from typing import Any
 
 import pluggy
-from attrs import frozen
+from attrs import evolve, frozen
 
 from seg import hookspecs
-from seg.errors import SegError, nearest, tell
-from seg.files import write_text
+from seg._memory import Memory
+from seg.choice import OURS, PluginChoice
+from seg.errors import Exit, Record, SegError, nearest, tell
 from seg.hookspecs import COMMANDS, EVENTS, GROUP, KINDS, Offer
-from seg.registry import Component, Listener, Plugin, Registry, Status
+from seg.installed import Installed, installed, local
+from seg.registry import UNUSABLE, Component, Listener, Origin, Plugin, Registry, Status
 
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 COMMAND = "command"  # stands where a kind does, for offers of commands
-SLOW_ADVICE = "imports torch at top; move that import into the method that builds the network"
+TORCH_ADVICE = "imports torch at top; move that import into the method that builds the network"
+SLOW_ADVICE = "takes long to import; move heavy imports into the methods that need them"
 
 
 @frozen(kw_only=True)
@@ -41,58 +40,103 @@ class Found:
     listens: tuple[tuple[str, Callable[..., Any]], ...] = ()
 
 
-def discover() -> Registry:
-    """Every plugin of the group `seg` that is installed, each looked at by itself."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    memory = _Memory.read()
+def discover(choice: PluginChoice | None = None) -> Registry:
+    """Every plugin that is chosen, each looked at by itself; without a choice what the environment says.
+
+    Raises:
+        SegError: a name that no plugin has (exit 2); a plugin of one file that cannot be used, or, under `strict`, any
+            (exit 6).
+    """
+    choice = choice or PluginChoice.from_environment()
+    there = installed()
+    choice.refuse_unknown([(item.name, item.distribution) for item in there])
+    memory = Memory.read()
     plugins: list[Plugin] = []
-    components: list[Component] = []
+    components: dict[tuple[str, str, str], Component] = {}  # what a distribution offers twice counts once
     listeners: list[Listener] = []
-    for entry in _unique(entry_points(group=GROUP)):
-        plugin, found = memory.recall(entry) or _import(manager, entry, memory)
+    for item in [*(item for item in there if choice.takes(item.name, item.distribution)), *_local(choice)]:
+        plugin, found = _look(item, memory, choice.slow_ms)
         plugins.append(plugin)
-        components += [Component(kind=kind, name=offer.name, summary=offer.summary, target=offer.target, plugin=plugin)
-                       for kind, offer in found.offers]
+        for kind, offer in found.offers:
+            component = Component(kind=kind, name=offer.name, summary=offer.summary, target=offer.target, plugin=plugin)
+            components.setdefault((kind, component.qualified, offer.target), component)
         listeners += [Listener(hook=hook, call=call, plugin=plugin) for hook, call in found.listens]
     memory.write()
-    commands = [item for item in components if item.kind == COMMAND]
-    return Registry(components=tuple(item for item in components if item.kind != COMMAND), plugins=tuple(plugins),
-                    listeners=tuple(listeners), commands=tuple(commands))
+    _refuse_unusable(plugins, strict=choice.strict)
+    kinds = [item for item in components.values() if item.kind != COMMAND]
+    commands = [item for item in components.values() if item.kind == COMMAND]
+    return Registry(components=tuple(kinds), plugins=tuple(plugins), listeners=tuple(listeners),
+                    commands=tuple(commands))
 
 
-def _import(manager: pluggy.PluginManager, entry: EntryPoint, memory: _Memory) -> tuple[Plugin, Found]:
+def _local(choice: PluginChoice) -> list[Installed]:
+    try:
+        return local(choice.files)
+    except OSError as error:
+        raise SegError(Record(code="SEG-P01", found=f"--plugin: {tell(error)}", expected="a Python file"),
+                       Exit.PLUGIN) from None
+
+
+def _refuse_unusable(plugins: Sequence[Plugin], *, strict: bool) -> None:
+    records = [Record(code="SEG-P01", found=f"the plugin {plugin.name} ({plugin.distribution} {plugin.version}) is "
+                      f"{plugin.status}: {plugin.reason}", advice=plugin.advice)
+               for plugin in plugins if plugin.status in UNUSABLE and (strict or plugin.origin == "file")]
+    if records:
+        raise SegError(records, Exit.PLUGIN)
+
+
+def _look(item: Installed, memory: Memory, slow_ms: int) -> tuple[Plugin, Found]:
+    """What a plugin is and brings: by its metadata alone, from memory, or by importing it."""
+    origin: Origin = "file" if item.file else "built in" if item.distribution == OURS else "installed"
+    plugin = Plugin(name=item.name, distribution=item.distribution, version=item.version, status="ok",
+                    requires=item.requires, origin=origin)
+    if item.broken:
+        return evolve(plugin, status="broken", reason=item.broken), Found()
+    if item.refused:
+        return evolve(plugin, status="refused", reason=item.refused), Found()
+    if remembered := memory.recall(item):
+        facts, offers, hooks = remembered
+        listens = tuple((hook, _loading(item, hook)) for hook in hooks)
+        return evolve(plugin, **facts), Found(offers=offers, listens=listens)
+    plugin, found = _import(item, plugin, slow_ms)
+    if plugin.status == "slow" or (plugin.status == "broken" and plugin.import_ms > slow_ms):
+        memory.keep(item, plugin, found.offers, [hook for hook, _ in found.listens])
+    return plugin, found
+
+
+def _import(item: Installed, plugin: Plugin, slow_ms: int) -> tuple[Plugin, Found]:
     """Import one light module and ask its hooks; whatever goes wrong becomes its status."""
-    distribution, version = _origin(entry)
     started, had_torch = time.perf_counter(), "torch" in sys.modules
-    key = f"{distribution}:{entry.name}"
     found, reason = Found(), ""
     try:
         with redirect_stdout(sys.stderr):  # what it prints is none of the command's output
-            manager.register(entry.load(), name=key)
+            manager = _managing(item)
             manager.check_pending()  # a misspelt hook
-            found = Found(offers=_ask(manager, key), listens=_listens(manager, key))
+            found = Found(offers=_ask(manager), listens=_listens(manager))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included
         reason = _tell(error)
-        if manager.has_plugin(key):
-            manager.unregister(name=key)
     took = round(1000 * (time.perf_counter() - started))
-    slow = not had_torch and "torch" in sys.modules and not reason
+    advice = TORCH_ADVICE if not had_torch and "torch" in sys.modules else SLOW_ADVICE if took > slow_ms else ""
+    slow = bool(advice) and plugin.origin != "built in"
     status: Status = "broken" if reason else "slow" if slow else "ok"
-    plugin = Plugin(name=entry.name, distribution=distribution, version=version, status=status,
-                    reason=SLOW_ADVICE if slow else reason, import_ms=took)
-    if slow:  # a broken one is looked at again, since what it lacks may be installed meanwhile
-        memory.keep(entry, plugin, found)
-    return plugin, found
+    return evolve(plugin, status=status, reason=reason or (advice if slow else ""), import_ms=took), found
 
 
-def _ask(manager: pluggy.PluginManager, key: str) -> tuple[tuple[str, Offer], ...]:
+def _managing(item: Installed) -> pluggy.PluginManager:
+    """A manager of this plugin alone."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(item.load())
+    return manager
+
+
+def _ask(manager: pluggy.PluginManager) -> tuple[tuple[str, Offer], ...]:
     """What a plugin offers."""
     offers: list[tuple[str, Offer]] = []
     for kind, hook in {**KINDS, COMMAND: COMMANDS}.items():
-        for implementation in _implementations(manager, key, hook):
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
             answer = implementation.function()
             if not isinstance(answer, Iterable):
                 raise TypeError(f"{hook} gave {answer!r}, expected an iterable of seg.Offer")
@@ -110,14 +154,10 @@ def _checked(offer: Any, hook: str) -> Offer:
     return offer
 
 
-def _listens(manager: pluggy.PluginManager, key: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
+def _listens(manager: pluggy.PluginManager) -> tuple[tuple[str, Callable[..., Any]], ...]:
     """A plugin's implementations of the hooks of a run, each as a function of all the hook's arguments by name."""
     return tuple((hook, _naming(implementation)) for hook in EVENTS
-                 for implementation in _implementations(manager, key, hook))
-
-
-def _implementations(manager: pluggy.PluginManager, key: str, hook: str) -> list[pluggy.HookImpl]:
-    return [each for each in getattr(manager.hook, hook).get_hookimpls() if each.plugin_name == key]
+                 for implementation in getattr(manager.hook, hook).get_hookimpls())
 
 
 def _naming(implementation: pluggy.HookImpl) -> Callable[..., Any]:
@@ -129,86 +169,14 @@ def _naming(implementation: pluggy.HookImpl) -> Callable[..., Any]:
     return call
 
 
-def _loading(entry: EntryPoint, hook: str) -> Callable[..., Any]:
+def _loading(item: Installed, hook: str) -> Callable[..., Any]:
     """A listener of a slow plugin, which is imported when it is called."""
 
     def call(**facts: Any) -> Any:
-        manager = pluggy.PluginManager(GROUP)
-        manager.add_hookspecs(hookspecs)
-        manager.register(entry.load(), name=entry.name)
-        (implementation,) = _implementations(manager, entry.name, hook)
+        (implementation,) = getattr(_managing(item).hook, hook).get_hookimpls()
         return _naming(implementation)(**facts)
 
     return call
-
-
-class _Memory:
-    """What slow plugins offered, kept between commands; losing it costs time only."""
-
-    def __init__(self, path: Path, kept: dict[str, Any]) -> None:
-        self._path, self._kept, self._changed = path, kept, False
-
-    @classmethod
-    def read(cls) -> _Memory:
-        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seg" / "slow_plugins.json"
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            kept = {}
-        return cls(path, kept if isinstance(kept, dict) else {})
-
-    def recall(self, entry: EntryPoint) -> tuple[Plugin, Found] | None:
-        stored = self._kept.get(_key(entry)) if self._kept else None
-        if stored is None:
-            return None
-        try:
-            offers = tuple((kind, Offer(*offer)) for kind, *offer in stored["offers"])
-            listens = tuple((hook, _loading(entry, hook)) for hook in stored["listens"])
-            return Plugin(**stored["plugin"]), Found(offers=offers, listens=listens)
-        except (TypeError, KeyError):
-            return None
-
-    def keep(self, entry: EntryPoint, plugin: Plugin, found: Found) -> None:
-        from attrs import asdict
-
-        rows = [[kind, offer.name, offer.target, offer.summary] for kind, offer in found.offers]
-        listens = [hook for hook, _ in found.listens]
-        self._kept[_key(entry)] = {"plugin": asdict(plugin), "offers": rows, "listens": listens}
-        self._changed = True
-
-    def write(self) -> None:
-        if not self._changed:
-            return
-        with suppress(SegError, OSError):
-            write_text(self._path, json.dumps(self._kept))
-
-
-def _key(entry: EntryPoint) -> str:
-    """Distribution, version, module and the times of its files; found without importing it."""
-    distribution, version = _origin(entry)
-    changed = 0
-    with suppress(ImportError, OSError, ValueError, AttributeError):
-        package, *inner = entry.module.split(".")
-        spec = find_spec(package)
-        if spec and spec.origin:
-            file = Path(spec.origin)
-            module = file.parent.joinpath(*inner).with_suffix(".py")
-            changed = max(path.stat().st_mtime_ns for path in (file, module) if path.is_file())
-    return f"{distribution} {version} {entry.value} {changed}"
-
-
-def _unique(entries: Iterable[EntryPoint]) -> Sequence[EntryPoint]:
-    """Ours first, then by distribution and name; the same distribution found twice on the path counts once."""
-    found = {(*_origin(entry), entry.name, entry.value): entry for entry in entries}
-    return [found[key] for key in sorted(found, key=lambda key: (key[0] != "segplug", key))]
-
-
-def _origin(entry: EntryPoint) -> tuple[str, str]:
-    """Distribution and version; what is left of a half-removed one may have neither."""
-    with suppress(Exception):
-        if entry.dist:
-            return entry.dist.name or "unknown", entry.dist.version or "0"
-    return "unknown", "0"
 
 
 def _tell(error: BaseException) -> str:

@@ -8,7 +8,7 @@ labels = model.predict(array, spacing=(1, 1, 1))    # array (Z, Y, X) or (C, Z, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
+from seg.contracts import check_labels, check_map, expect
 from seg.device import autocast, choose_device
 from seg.discovery import discover
 from seg.errors import Exit, Record, SegError, usage_error
@@ -32,6 +33,7 @@ from seg.model_files import MANIFEST, ModelDescription, read_model
 from seg.models import ComponentUse, Configuration, Spacing3, Topology
 from seg.patches import with_previous
 from seg.preprocessing import Prepared, prepare
+from seg.provenance import build_component, version_records
 from seg.registry import Registry
 from seg.restoring import (
     labels_for_next_stage,
@@ -51,7 +53,7 @@ TILE_BATCH_2D = 4
 
 @define
 class Model:
-    """A model that is loaded: networks on a device, ready to predict."""
+    """A model that is loaded: networks on a device, ready to predict. `records` are warnings that came with it."""
 
     description: ModelDescription
     digest: str
@@ -60,6 +62,7 @@ class Model:
     ensembler: Ensembler
     networks: dict[str, list[nn.Module]]  # configuration → one for each fold
     postprocessor: Postprocessor | None = None  # None: label maps stay as they are
+    records: tuple[Record, ...] = ()
 
     def predict(self, image: NDArray[Any] | sitk.Image, spacing: Sequence[float] | None = None) -> Any:
         """The label map of one image, in the files' own values.
@@ -100,7 +103,9 @@ class Model:
             refuse_unsuitable(array.shape, spacing, plan, self.description.configurations[name], self.device)
         if len(chosen) == 1 and not probabilities:
             return self._postprocessed(self._labels(chosen[0], array, spacing, case)), None
-        combined = self.ensembler.combine_configurations(self._probabilities(array, spacing, case))
+        outputs = self.description.configurations[chosen[0]].topology.outputs
+        combined = check_map(self.ensembler.combine_configurations(self._probabilities(array, spacing, case)),
+                             (outputs, *array.shape[1:]), self.description.ensembler, "combine_configurations")
         found = combined.cpu().numpy()
         return self._postprocessed(labels_from_probabilities(found, plan.description.labels)), found
 
@@ -114,14 +119,17 @@ class Model:
         folds = (self._one(network, configuration, image, room) for network in networks)
         if len(networks) == 1:
             return next(folds)
+        shape = (configuration.topology.outputs, *image.shape[1:])
         if room.device is not None:
-            return self.ensembler.combine_folds(fold[:] for fold in folds)
-        kept = list(folds)
-        result = FileMaps.zeros(kept[0].shape, torch.float32)
-        for index in range(len(result.tensor)):
-            result.tensor[index] = self.ensembler.combine_folds(fold[index : index + 1] for fold in kept)[0]
+            return self._combined((fold[:] for fold in folds), shape)
+        kept, result = list(folds), FileMaps.zeros(shape, torch.float32)
+        for index in range(shape[0]):
+            result.tensor[index] = self._combined((fold[index : index + 1] for fold in kept), (1, *shape[1:]))[0]
             result.rest()
         return result
+
+    def _combined(self, folds: Iterable[Tensor], shape: Sequence[int]) -> Tensor:
+        return check_map(self.ensembler.combine_folds(folds), shape, self.description.ensembler, "combine_folds")
 
     def room(self, configuration: Configuration, size: Sequence[int]) -> Room:
         """Where the maps of a prepared image of `size` (Z, Y, X) are gathered.
@@ -142,7 +150,10 @@ class Model:
 
     def _postprocessed(self, labels: NDArray[Any]) -> NDArray[Any]:
         steps, declared = self.description.postprocessing, self.description.plan.description.labels
-        return self.postprocessor.apply(labels, declared, steps) if self.postprocessor else labels
+        use = self.description.postprocessor
+        if self.postprocessor is None or use is None:
+            return labels
+        return check_labels(self.postprocessor.apply(labels, declared, steps), labels, use)
 
     def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
         prepared, logits = self._predicted(name, array, spacing, case)
@@ -220,13 +231,15 @@ def load(
         if member.configuration in description.needed:
             topology = description.configurations[member.configuration].topology
             held = description.levels.get(member.configuration, "")
-            network = _network(architecture, topology, content[member.weights], folder / member.weights, held)
+            network = _network(description.architecture, architecture, topology, content[member.weights],
+                               folder / member.weights, held)
             network = at_level(architecture, network, topology, chosen.prune, held)
             networks.setdefault(member.configuration, []).append(ready(network, where))
     if chosen.autocast == "auto":
         chosen = attrs.evolve(chosen, autocast=description.autocast)
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
-                 ensembler=ensembler, networks=networks, postprocessor=_postprocessor(description, registry))
+                 ensembler=ensembler, networks=networks, postprocessor=_postprocessor(description, registry),
+                 records=version_records(description.needed_components, registry))
 
 
 def _postprocessor(description: ModelDescription, registry: Registry) -> Postprocessor | None:
@@ -242,10 +255,15 @@ def _postprocessor(description: ModelDescription, registry: Registry) -> Postpro
     return found
 
 
-def _network(architecture: Architecture, topology: Topology, data: bytes, file: Path, level: str) -> nn.Module:
+def _network(
+    use: ComponentUse, architecture: Architecture, topology: Topology, data: bytes, file: Path, level: str
+) -> nn.Module:
     try:
-        network, weights = at_level(architecture, architecture.build(topology), topology, level), load_tensors(data)
+        whole = expect(architecture.build(topology), nn.Module, use, "build")
+        network, weights = at_level(architecture, whole, topology, level), load_tensors(data)
     except Exception as error:
+        if isinstance(error, SegError) and error.exit_code == Exit.PLUGIN:  # what `build` gave is no network
+            raise
         raise SegError(Record(code="SEG-M02", found=f"no network can be made of it: {type(error).__name__}: {error}",
                               file=str(file)), Exit.UNSAFE) from error
     return fitted(network, weights, file)
@@ -271,33 +289,6 @@ def fitted(network: nn.Module, weights: dict[str, Tensor], file: Path) -> nn.Mod
                               file=str(file)), Exit.DATA)
     network.load_state_dict(weights)
     return network
-
-
-def build_component(registry: Registry, use: ComponentUse) -> Any:
-    """The component that a model or run recorded.
-
-    Raises:
-        SegError: its plugin is not installed; the record says which `pip install` brings it (exit 6).
-    """
-    names = {use.name, f"{use.distribution}:{use.name}"}
-    found = [item for item in registry.of_kind(use.kind)
-             if item.name in names and item.plugin.distribution == use.distribution]
-    advice = f"pip install {use.distribution}=={use.version}"
-    what = f"the {use.kind} {use.name!r} of {use.distribution} {use.version}"
-    if not found:
-        broken = "".join(f": {plugin.reason}" for plugin in registry.plugins
-                         if plugin.distribution == use.distribution and plugin.status == "broken")
-        raise SegError(Record(code="SEG-P04", found=f"{what} is {'broken' if broken else 'not installed'} here{broken}",
-                              advice=advice), Exit.PLUGIN)
-    try:
-        component, _ = registry.build(use.kind, found[0].qualified, dict(use.options))
-    except SegError as error:
-        here = found[0].plugin.version
-        if here == use.version:
-            raise
-        record = Record(code="SEG-P04", found=f"{what} is needed, {here} is installed here", advice=advice)
-        raise SegError([record, *error.records], Exit.PLUGIN) from error
-    return component
 
 
 def _as_volume(

@@ -69,6 +69,12 @@ class ModelDescription:
         """
         return with_previous_stages(self.chosen, self.configurations)
 
+    @property
+    def needed_components(self) -> list[ComponentUse]:
+        """The components that prediction asks."""
+        after = [self.postprocessor] if self.postprocessing and self.postprocessor else []
+        return [self.architecture, self.ensembler, *after]
+
 
 def write_model(folder: Path, description: ModelDescription, weights: dict[str, dict[str, Tensor]]) -> None:
     """Write a model to `folder`, whole or not at all; `weights` maps the members' file names to tensors.

@@ -14,12 +14,17 @@ from seg.kinds import INTERFACES
 from seg.models import ComponentUse
 from seg.options import fill
 
-Status = Literal["ok", "slow", "broken", "clash"]
+Status = Literal["ok", "slow", "broken", "refused", "clash"]
+Origin = Literal["built in", "installed", "file"]
+UNUSABLE = ("broken", "refused")
 
 
 @frozen(kw_only=True)
 class Plugin:
-    """One entry point of the group `seg`, as it was found."""
+    """One entry point of the group `seg`, or a plugin of one file, as it was found.
+
+    `requires` is what it asks of `segplug`, its API range ("segplug>=1,<2"); empty where any will do.
+    """
 
     name: str
     distribution: str
@@ -27,6 +32,14 @@ class Plugin:
     status: Status
     reason: str = ""
     import_ms: int = 0
+    requires: str = ""
+    origin: Origin = "installed"
+
+    @property
+    def advice(self) -> str:
+        """What makes a refused plugin usable."""
+        return (f"pip install '{self.requires}', or a {self.distribution} that is made for this one."
+                if self.status == "refused" else "")
 
 
 @frozen(kw_only=True)
@@ -84,7 +97,7 @@ class Registry:
         if len(found) > 1:
             raise _clash("command", name, found)
         if not found:
-            self._refuse_broken("command", name)
+            self._refuse_unusable("command", name)
         return found[0] if found else None
 
     def find(self, kind: str, name: str) -> Component:
@@ -101,18 +114,18 @@ class Registry:
             raise _clash(kind, name, found)
         if found:
             return found[0]
-        self._refuse_broken(kind, name)
-        broken = [plugin.name for plugin in self.plugins if plugin.status == "broken"]
-        note = f" Broken plugins: {', '.join(broken)} (see `seg list-plugins`)." if broken else ""
+        self._refuse_unusable(kind, name)
+        unusable = [plugin.name for plugin in self.plugins if plugin.status in UNUSABLE]
+        note = f" Plugins that cannot be used: {', '.join(unusable)} (see `seg list-plugins`)." if unusable else ""
         raise _unknown("SEG-C05", f"no {kind} is called {name!r}", [item.name for item in known], name, note)
 
-    def _refuse_broken(self, kind: str, name: str) -> None:
+    def _refuse_unusable(self, kind: str, name: str) -> None:
         parts = {name, *name.split(":")}
         for plugin in self.plugins:
-            if plugin.status == "broken" and parts & {plugin.name, plugin.distribution}:
+            if plugin.status in UNUSABLE and parts & {plugin.name, plugin.distribution}:
                 raise SegError(Record(code="SEG-P01", found=f"{kind} {name!r} is of the plugin {plugin.name} "
-                                      f"({plugin.distribution} {plugin.version}), which is broken: {plugin.reason}"),
-                               Exit.PLUGIN)
+                                      f"({plugin.distribution} {plugin.version}), which is {plugin.status}: "
+                                      f"{plugin.reason}", advice=plugin.advice), Exit.PLUGIN)
 
     def build(self, kind: str, name: str, options: dict[str, Any] | None = None) -> tuple[Any, ComponentUse]:
         """The component with its options filled in, and the record of its use.
@@ -192,7 +205,7 @@ def plugin_fault(component: Component, found: str) -> SegError:
     """What is wrong with one plugin's component or command (exit 6)."""
     plugin = component.plugin
     return SegError(Record(code="SEG-P03", found=f"{component.kind} {component.name!r} of {plugin.distribution} "
-                           f"{plugin.version}: {found}"), Exit.PLUGIN)
+                           f"{plugin.version} (hook {KINDS[component.kind]}): {found}"), Exit.PLUGIN)
 
 
 def _unknown(code: str, found: str, known: list[str], name: str, note: str) -> SegError:

@@ -111,8 +111,8 @@ class RunFolder:
                 raise SegError([Record(code="SEG-C07", found=f"this run folder was made with other settings: {change}",
                                        file=str(self.path), advice="Choose another folder with -o, or delete this one.")
                                 for change in changed], Exit.USAGE)
-        uses = {kind: {"name": use.name, "from": f"{use.distribution} {use.version}"}
-                for kind, use in components.uses.items()}
+        uses = {kind: {"name": use.name, "from": f"{use.distribution} {use.version}",
+                       "options": _without_none(use.options)} for kind, use in components.uses.items()}
         write_settings(file, settings, {"components": uses, "versions": versions()})
 
     def add_time(self, stage: str, seconds: float) -> None:
@@ -128,6 +128,12 @@ class RunFolder:
             raise SegError(Record(code="SEG-C08", found=f"no {name} in {self.path}", expected="a run folder",
                                   file=str(file), advice="Make one with `seg run`."), Exit.USAGE)
         return file
+
+
+def _without_none(options: dict[str, Any]) -> dict[str, Any]:
+    """`options` as TOML can say them, which has no word for None."""
+    return {name: _without_none(value) if isinstance(value, dict) else value
+            for name, value in options.items() if value is not None}
 
 
 def versions() -> dict[str, str]:

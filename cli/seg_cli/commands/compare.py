@@ -10,6 +10,7 @@ import typer
 
 from seg.grids import SEED, make_grid, named_kinds, split_values
 from seg_cli import options as shared
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_records, print_table
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ FLAGS = {"architecture": "arch"}  # of `seg run`, where they are not the kind's 
 
 
 def compare(  # noqa: PLR0913 - one parameter for each flag of the command
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set: a folder, or a CSV or JSON list.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder of all runs [compare/<dataset>].")] = None,
     *,
@@ -54,9 +56,8 @@ def compare(  # noqa: PLR0913 - one parameter for each flag of the command
     base = read_settings(settings, sets or [], {key: value for key, value in given.items() if value})
     factors: dict[str, list[Any]] = {kind: list(shared.split_list(text)) for kind, text in names.items() if text}
     members = make_grid(base, factors | _varied(vary or []) | ({SEED: split_values(seed)} if seed else {}))
-    from seg.discovery import discover
 
-    registry = discover()
+    registry = chosen_plugins(context)
     from seg.stages.compare import compare as compare_all
 
     with ConsoleProgress() as progress:

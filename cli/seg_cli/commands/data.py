@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_cli import options as shared
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_records, print_table
 
 if TYPE_CHECKING:
     from seg.models import Dataset, Fingerprint, Plan
-    from seg.registry import Registry
     from seg.stages.check import CheckReport
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A data set: a folder, or a CSV or JSON list.")]
@@ -21,6 +21,7 @@ ExportNnunet = Annotated[Path | None, typer.Option("--export-nnunet", metavar="F
 
 
 def check(
+    context: typer.Context,
     data: DataArgument,
     labels: shared.Labels = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="The records as JSON.")] = None,
@@ -30,7 +31,7 @@ def check(
     from seg.errors import Exit
 
     with ConsoleProgress() as progress:
-        _, report = _checked(data, labels, progress, needs_folds=True)
+        _, report = _checked(context, data, labels, progress, needs_folds=True)
     print_records(report.records)
     if json_file:
         write_json(json_file, report.records)
@@ -41,7 +42,8 @@ def check(
         raise typer.Exit(int(Exit.DATA))
 
 
-def fingerprint(
+def fingerprint(  # noqa: PLR0913, PLR0917 - one parameter for each flag of the command
+    context: typer.Context,
     data: DataArgument,
     out: Out = None,
     export_nnunet: ExportNnunet = None,
@@ -51,19 +53,19 @@ def fingerprint(
 ) -> None:
     """Measure what a planner may know: shapes, spacings, intensities."""
     from seg.convert import dump_json, write_json
-    from seg.discovery import discover
     from seg.errors import SegError
     from seg.nnunet_files import fingerprint_to_nnunet
     from seg.settings import read_settings
     from seg.stages.fingerprint import make_fingerprint
 
     settings = read_settings(None, sets or [], {})
-    component, _ = discover().build("fingerprinter", name, settings.of("fingerprinter"))
+    component, use = chosen_plugins(context).build("fingerprinter", name, settings.of("fingerprinter"))
     with ConsoleProgress() as progress:
-        dataset, report = _checked(data, labels, progress, needs_folds=False, reorient=settings.data.reorient)
+        dataset, report = _checked(context, data, labels, progress, needs_folds=False,
+                                   reorient=settings.data.reorient)
         if report.errors:
             raise SegError(list(report.errors))
-        found: Fingerprint = make_fingerprint(dataset, component, progress=progress)
+        found: Fingerprint = make_fingerprint(dataset, component, progress=progress, use=use)
     if export_nnunet:
         write_json(export_nnunet, fingerprint_to_nnunet(found))
     if out:
@@ -73,6 +75,7 @@ def fingerprint(
 
 
 def plan(  # noqa: PLR0913 - one parameter for each flag of the command
+    context: typer.Context,
     fingerprint_file: Annotated[Path, typer.Option("--fingerprint", help="Ours or nnU-Net's.")],
     dataset: Annotated[Path, typer.Option("--dataset", metavar="DATASET.json", help="The data set's description.")],
     out: Out = None,
@@ -88,20 +91,19 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     from attrs import evolve
 
     from seg.convert import dump_json, load_json, write_json
-    from seg.discovery import discover
     from seg.listening import amended
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
     from seg.settings import read_settings
     from seg.stages.plan import make_plan
 
     given = {key: value for key, value in {"planner": planner, "architecture": arch}.items() if value}
-    chosen, registry = read_settings(settings, sets or [], given), discover()
+    chosen, registry = read_settings(settings, sets or [], given), chosen_plugins(context)
     rules, rules_use = registry.build("planner", chosen.planner, chosen.of("planner"))
     network, network_use = registry.build("architecture", chosen.architecture or rules.default_architecture,
                                           chosen.of("architecture"))
     description = evolve(read_description(load_json(dataset), str(dataset)), orientation=chosen.data.reorient)
     found = make_plan(read_fingerprint_file(fingerprint_file), description, rules, rules_use.name, network,
-                      network_use.name, "")
+                      network_use.name, "", {"planner": rules_use, "architecture": network_use})
     found = amended(found, None, registry)
     if export_nnunet:
         write_json(export_nnunet, plan_to_nnunet(found))
@@ -123,6 +125,7 @@ def _explain(plan: Plan) -> None:
 
 
 def preprocess(
+    context: typer.Context,
     data: DataArgument,
     plan_file: Annotated[Path, typer.Option("--plan", help="Ours or nnU-Net's.")],
     config: Annotated[str, typer.Option("--config", help="The configuration of the plan.")],
@@ -130,36 +133,33 @@ def preprocess(
     labels: shared.Labels = None,
 ) -> None:
     """Crop, normalise and resample every case into a store of HDF5 files."""
-    from seg.discovery import discover
     from seg.errors import Exit
     from seg.listening import Listening
     from seg.nnunet_files import read_plan_file
     from seg.stages.preprocess import preprocess as preprocess_cases
 
     with ConsoleProgress() as progress:
-        registry = discover()
-        dataset, report = _checked(data, labels, progress, needs_folds=False, registry=registry)
+        dataset, report = _checked(context, data, labels, progress, needs_folds=False)
         chosen = read_plan_file(plan_file, dataset.description)
         faults = [record for record in report.errors if record.case is None]
         if faults:
             print_records(faults)
             raise typer.Exit(int(Exit.DATA))
         refused = preprocess_cases(dataset, chosen, config, out, digests=report.digests,
-                                   progress=Listening(progress, registry))
+                                   progress=Listening(progress, chosen_plugins(context)))
     print_records(refused)
     if refused:
         raise typer.Exit(int(Exit.PARTLY))
 
 
 def _checked(
-    data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool, reorient: str = "",
-    registry: Registry | None = None,
-) -> tuple[Dataset, CheckReport]:
+    context: typer.Context, data: Path, labels: str | None, progress: ConsoleProgress, *, needs_folds: bool,
+    reorient: str = "",
+) -> tuple[Dataset, CheckReport]:  # fmt: skip
     """The data set at `data`, and the check of all its files."""
-    from seg.discovery import discover
     from seg.settings import parse_labels
     from seg.stages.check import check as check_dataset
     from seg.stages.check import find_dataset
 
-    dataset = find_dataset(data, registry or discover(), parse_labels(labels) if labels else None, reorient)
+    dataset = find_dataset(data, chosen_plugins(context), parse_labels(labels) if labels else None, reorient)
     return dataset, check_dataset(dataset, needs_folds=needs_folds, progress=progress)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seg_cli.console import console, print_table
+from seg_cli.choosing import registry as chosen_plugins
+from seg_cli.console import console, print_records, print_table
 
 if TYPE_CHECKING:
     from seg.registry import Plugin, Registry
@@ -15,67 +16,88 @@ Row = dict[str, Any]
 
 
 def list_plugins(
-    ctx: typer.Context,
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Import and try every component; exit 6 if one fails.")]
+    = False,
 ) -> None:
-    """Every component and command with its origin and status, hooks that are listened to, broken plugins."""
-    from seg.discovery import discover
-    from seg.registry import clashes
-
-    registry = discover()
-    doubled = clashes(registry)
-    rows: list[Row] = [
-            {"kind": item.kind, "name": item.name, "summary": item.summary, "distribution": item.plugin.distribution,
-             "version": item.plugin.version, "plugin": item.plugin.name, "import_ms": item.plugin.import_ms,
-             "status": "clash" if (item.kind, item.name) in doubled else item.plugin.status,
-             "reason": f"say {item.qualified}" if (item.kind, item.name) in doubled else item.plugin.reason}
-            for item in registry.components]
-    rows += _commands(registry, list(ctx.parent.command.commands))  # type: ignore[union-attr]
-    rows += _hooks(registry)
-    rows += [{"kind": "–", "name": plugin.name, "summary": "", "distribution": plugin.distribution,
-              "version": plugin.version, "plugin": plugin.name, "import_ms": plugin.import_ms,
-              "status": plugin.status, "reason": plugin.reason}
-             for plugin in registry.plugins if plugin.status == "broken"]
+    """Every component and command with its origin and status, hooks that are listened to, plugins that fail."""
+    registry = chosen_plugins(context)
+    rows = _rows(registry, list(context.parent.command.commands))  # type: ignore[union-attr]
     if as_json:
         import json
 
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    kinds = {kind: index for index, kind in enumerate(dict.fromkeys(str(row["kind"]) for row in rows))}
-    rows.sort(key=lambda row: kinds[str(row["kind"])])
-    print_table("", ["kind", "name", "summary", "from", "status"],
-                [[str(row["kind"]), str(row["name"]), str(row["summary"]),
-                  f"{row['distribution']} {row['version']}",
-                  " · ".join(part for part in (str(row["status"]), str(row["reason"])) if part)] for row in rows])
+    else:
+        print_table("", ["kind", "name", "summary", "from", "status"], [_cells(row) for row in rows])
+    if verify:
+        _verify(registry)
 
 
-def _commands(registry: Registry, built_in: list[str]) -> list[Row]:
-    """The commands of plugins; a name that is taken says how the command is called instead."""
-    names = [*built_in, *(item.name for item in registry.commands)]
-    return [_row(item.kind, item.name, item.summary, item.plugin,
-                 f"say {item.qualified}" if names.count(item.name) > 1 else "") for item in registry.commands]
+def _rows(registry: Registry, built_in: list[str]) -> list[Row]:
+    """What is known of each component, kind by kind, each command, each listener, and each plugin that has none."""
+    from seg.hookspecs import KINDS
+    from seg.registry import clashes
 
-
-def _hooks(registry: Registry) -> list[Row]:
-    """For each plugin that listens to a run, the hooks in which it is called."""
-    found: dict[Plugin, list[str]] = {}
+    doubled, commands = clashes(registry), [*built_in, *(item.name for item in registry.commands)]
+    components = sorted(registry.components, key=lambda item: list(KINDS).index(item.kind))
+    offered = [(item, (item.kind, item.name) in doubled) for item in components]
+    offered += [(item, commands.count(item.name) > 1) for item in registry.commands]
+    rows = [_facts(item.plugin, registry) | {"kind": item.kind, "name": item.name, "summary": item.summary}
+            | ({"status": "clash", "reason": f"say {item.qualified}"} if clash else {}) for item, clash in offered]
+    heard: dict[Plugin, list[str]] = {}
     for listener in registry.listeners:
-        found.setdefault(listener.plugin, []).append(listener.hook)
-    return [_row("hooks", plugin.name, ", ".join(hooks), plugin) for plugin, hooks in found.items()]
+        heard.setdefault(listener.plugin, []).append(listener.hook)
+    rows += [_facts(plugin, registry) | {"kind": "hooks", "summary": ", ".join(hooks)}
+             for plugin, hooks in heard.items()]
+    shown = {*heard, *(item.plugin for item, _ in offered)}
+    return rows + [_facts(plugin, registry) for plugin in registry.plugins if plugin not in shown]
 
 
-def _row(kind: str, name: str, summary: str, plugin: Plugin, clash: str = "") -> Row:
-    return {"kind": kind, "name": name, "summary": summary, "distribution": plugin.distribution,
-            "version": plugin.version, "plugin": plugin.name, "import_ms": plugin.import_ms,
-            "status": "clash" if clash else plugin.status, "reason": clash or plugin.reason}
+def _facts(plugin: Plugin, registry: Registry) -> Row:
+    return {"kind": "–", "name": plugin.name, "summary": "", "distribution": plugin.distribution,
+            "version": plugin.version, "plugin": plugin.name, "origin": plugin.origin, "requires": plugin.requires,
+            "hooks": _hooks(plugin, registry), "import_ms": plugin.import_ms, "status": plugin.status,
+            "reason": plugin.reason}
+
+
+def _hooks(plugin: Plugin, registry: Registry) -> list[str]:
+    """The hooks that a plugin has (of those for components, the ones that offered any)."""
+    from seg.hookspecs import COMMANDS, KINDS
+
+    found = [*(KINDS[item.kind] for item in registry.components if item.plugin == plugin),
+             *(COMMANDS for item in registry.commands if item.plugin == plugin),
+             *(item.hook for item in registry.listeners if item.plugin == plugin)]
+    return list(dict.fromkeys(found))
+
+
+def _cells(row: Row) -> list[str]:
+    """A row of the table."""
+    status = row["status"] + (f" ({row['import_ms']} ms)" if row["status"] == "slow" else "")
+    parts = [status, row["reason"], "" if row["origin"] == "built in" else row["requires"]]
+    return [row["kind"], row["name"], row["summary"],
+            row["distribution"] + ("" if row["origin"] == "file" else f" {row['version']}"),
+            " · ".join(part for part in parts if part)]
+
+
+def _verify(registry: Registry) -> None:
+    """Print what fails; exit 6 if anything does."""
+    from seg.errors import Exit
+    from seg.verifying import verify
+
+    records = verify(registry)
+    print_records(records)
+    console(err=True).print(f"{len(registry.components)} components tried, {len(records)} faults")
+    if records:
+        raise typer.Exit(int(Exit.PLUGIN))
 
 
 def show(
+    context: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="planner, architecture, augmenter, …, or train.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The component.")] = "",
 ) -> None:
     """The options of a component, with types, defaults, bounds and help."""
-    from seg.discovery import discover
     from seg.options import describe
     from seg.registry import load_class
     from seg.settings import GROUPS
@@ -83,7 +105,7 @@ def show(
     if kind in GROUPS:
         found, title = GROUPS[kind], kind
     else:
-        component = discover().find(kind, name)
+        component = chosen_plugins(context).find(kind, name)
         found = load_class(component)
         title = f"{kind} {component.name} ({component.plugin.distribution} {component.plugin.version})"
         console().print(f"{title}\n{component.summary}", markup=False)

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from seg_cli import options as shared
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_records
 
 
 def predict(  # noqa: PLR0913 - one parameter for each flag of the command
+    context: typer.Context,
     model: Annotated[Path, typer.Option("-m", "--model", help="A model: the folder `model` of a run.")],
     inputs: Annotated[list[Path], typer.Option("-i", "--input", help="A folder or a file; repeatable.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the label maps.")],
@@ -26,7 +28,6 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
-    from seg.discovery import discover
     from seg.errors import Exit
     from seg.listening import Listening
     from seg.model import load
@@ -37,8 +38,9 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     given = {"step": step, "mirroring": not no_mirroring, "prune": prune, "autocast": autocast,
              "max_memory_gb": float(max_memory)}
     options: PredictOptions = fill(PredictOptions, given, "predict")
-    registry = discover()
+    registry = chosen_plugins(context)
     loaded = load(model, device=device, options=options, registry=registry)
+    print_records(loaded.records)
     source = inputs[0] if len(inputs) == 1 else inputs
     with ConsoleProgress() as progress:
         result = predict_cases(loaded, source, output, save_probabilities=save_probabilities,

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from seg_cli import options as shared
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_evaluation, print_selection
 
 
 def run(  # noqa: PLR0913 - one parameter for each flag of the command
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set: a folder, or a CSV or JSON list.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder [runs/<dataset>].")] = None,
     *,
@@ -52,10 +54,9 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     }  # fmt: skip
     sets = [*(sets or []), *([f"train.recipe={recipe}"] if recipe else [])]
     chosen = read_settings(settings, sets, {key: value for key, value in given.items() if value is not None})
-    from seg.discovery import discover
     from seg.runfolder import Components
 
-    registry = discover()
+    registry = chosen_plugins(context)
     Components.resolve(chosen, registry)  # mistakes in names and options are told before torch is imported
     from seg.stages.run import run as run_all
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seg_cli.choosing import registry as chosen_plugins
 from seg_cli.console import ConsoleProgress, console, print_evaluation, print_levels
 
 if TYPE_CHECKING:
@@ -18,14 +19,13 @@ Config = Annotated[str, typer.Option("--config", help="The configuration.")]
 FoldName = Annotated[str, typer.Option("--fold", help="The fold: 0, 1, … or full.")]
 
 
-def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
+def train(context: typer.Context, run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None:
     """Train one fold of a run, or go on with it."""
-    from seg.discovery import discover
     from seg.files import locked
     from seg.listening import Listening
     from seg.stages.train import train_fold
 
-    registry = discover()
+    registry = chosen_plugins(context)
     chosen = _fold(run, config, fold, registry)
     with locked(run), ConsoleProgress() as progress:
         train_fold(chosen, Listening(progress, registry))
@@ -33,6 +33,7 @@ def train(run: Run, config: Config = "3d_fullres", fold: FoldName = "0") -> None
 
 
 def validate(
+    context: typer.Context,
     run: Run,
     config: Config = "3d_fullres",
     fold: FoldName = "0",
@@ -40,13 +41,12 @@ def validate(
     levels: Annotated[bool, typer.Option("--levels", help="Instead, measure every level of the network.")] = False,
 ) -> None:
     """Predict the cases that a fold did not see, and compare them with the truth."""
-    from seg.discovery import discover
     from seg.files import locked
     from seg.listening import Listening
     from seg.stages.levels import validate_levels
     from seg.stages.validate import validate_fold
 
-    registry = discover()
+    registry = chosen_plugins(context)
     chosen = _fold(run, config, fold, registry)
     if levels:
         with locked(run), ConsoleProgress() as progress:
@@ -58,12 +58,11 @@ def validate(
     print_evaluation(f"{config} fold {fold}", result)
 
 
-def report(run: Run) -> None:
+def report(context: typer.Context, run: Run) -> None:
     """Write report.html from what lies in a run folder."""
-    from seg.discovery import discover
     from seg.stages.report import write_report
 
-    console().print(str(write_report(run, discover())))
+    console().print(str(write_report(run, chosen_plugins(context))))
 
 
 def _fold(run: Path, config: str, fold: str, registry: Registry) -> Fold:

@@ -41,7 +41,7 @@ def describe_model(
 ) -> ModelDescription:
     """What a model of these folds says of itself."""
     first = folds[0]
-    uses = first.components.uses
+    uses = {**first.components.uses, **first.made_with()}
     members = [Member(configuration=fold.configuration, fold=fold.fold,
                       weights=f"weights/{fold.configuration}_fold_{fold.fold}.safetensors") for fold in folds]
     return ModelDescription(

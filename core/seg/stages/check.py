@@ -39,6 +39,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from seg.contracts import blamed, expect
 from seg.errors import Record, SegError
 from seg.models import Case, Dataset
 from seg.progress import Progress, Silent
@@ -128,13 +129,14 @@ def find_dataset(
     broken: list[str] = []
     for component in registry.of_kind("layout"):
         try:
-            layout, _ = registry.build("layout", component.qualified)
+            layout, use = registry.build("layout", component.qualified)
             recognised = layout.recognises(path)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and hurts only itself
             broken.append(f"{component.qualified} ({error})")
             continue
         if recognised:
-            found: Dataset = _absolute(layout.read(path, labels))
+            with blamed(use, "read"):
+                found = _absolute(expect(layout.read(path, labels), Dataset, use, "read"))
             return evolve(found, description=evolve(found.description, orientation=orientation))
     raise SegError(_unrecognised(path, registry, broken))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import evolve
 
+from seg.contracts import blamed, check_plan, check_topology, unnamed
 from seg.errors import Exit, Record, SegError
 from seg.kinds import Architecture, Planner
-from seg.models import Configuration, Description, Fingerprint, Plan
+from seg.models import ComponentUse, Configuration, Description, Fingerprint, Plan
 
 
 def make_plan(  # noqa: PLR0913, PLR0917 - two components with the names they were chosen by
@@ -17,12 +20,15 @@ def make_plan(  # noqa: PLR0913, PLR0917 - two components with the names they we
     architecture: Architecture,
     architecture_name: str,
     source: str = "",
+    uses: Mapping[str, ComponentUse] | None = None,
 ) -> Plan:
     """The planner's plan, with the names of its components and `source`, the digest of what it was made from.
 
+    `uses` are the records of both, which say whose fault is told.
+
     Raises:
         SegError: whatever the planner refuses; a fingerprint that is not of this data set (exit 3); a plan that does
-            not fit together (SEG-P05, exit 6), with everything that is wrong with it.
+            not fit together (SEG-P05, exit 6), with everything that is wrong with it, or is none (SEG-P10).
     """
     channels = len(description.channel_names)
     if len(fingerprint.intensities) != channels:
@@ -32,8 +38,11 @@ def make_plan(  # noqa: PLR0913, PLR0917 - two components with the names they we
     if turned and set(fingerprint.orientations) - {turned, "2D"}:
         raise SegError(Record(code="SEG-D22", found=f"a fingerprint of images that lie as {lying}", expected=turned,
                               advice="Make it with data.reorient too."))
-    plan = planner.plan(fingerprint, description, architecture)
-    plan = evolve(plan, planner=planner_name, architecture=architecture_name, source=source)
+    uses = uses or {"planner": unnamed("planner", planner), "architecture": unnamed("architecture", architecture)}
+    check_topology(architecture, uses["architecture"])
+    with blamed(uses["planner"], "plan"):
+        plan = planner.plan(fingerprint, description, architecture)
+    plan = evolve(check_plan(plan, uses), planner=planner_name, architecture=architecture_name, source=source)
     faults = plan_faults(plan)
     if faults:
         who = f"the planner {planner_name!r} made a plan that does not fit together"

@@ -13,6 +13,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from seg.contracts import check_labels, check_steps
 from seg.convert import load_json, to_data, write_json
 from seg.files import digest_file, digest_json
 from seg.images import write_label
@@ -66,7 +67,8 @@ def learn_steps(
     if stored.get("source") == source:
         return tuple(stored["steps"])
     progress.start("learn post-processing", len(cases))
-    steps = how.postprocessor.learn([_reader(case, how.labels, progress) for case in cases], how.labels)
+    learnt = how.postprocessor.learn([_reader(case, how.labels, progress) for case in cases], how.labels)
+    steps = check_steps(learnt, how.use)
     write_json(file, {"source": source, "steps": steps})
     return steps
 
@@ -107,7 +109,7 @@ def _one(
 ) -> tuple[Path, CaseMetrics]:
     """Do the steps to one case, write it, compare it."""
     truth, predicted, grid = read_pair(case.truth, case.prediction, how.labels)
-    found = how.postprocessor.apply(predicted, how.labels, steps)
+    found = check_labels(how.postprocessor.apply(predicted, how.labels, steps), predicted, how.use)
     file = folder / case.prediction.name
     write_label(file, found, grid, how.labels)
     if case.metrics is not None and np.array_equal(found, predicted):

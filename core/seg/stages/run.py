@@ -153,7 +153,8 @@ def prepare_plan(  # noqa: PLR0913, PLR0917 - all that decides a plan
     file = folder.path / "fingerprint.json"
     with timed(folder, "fingerprint"):
         if not file.exists() or read_json(file, Fingerprint).source != source:
-            write_json(file, make_fingerprint(dataset, components.fingerprinter, source=source, progress=progress))
+            write_json(file, make_fingerprint(dataset, components.fingerprinter, source=source, progress=progress,
+                                              use=uses["fingerprinter"]))
     with timed(folder, "plan"):
         plan = _plan(dataset, folder.fingerprint(), settings, components)
         if not settings.plan:  # a plan that was given is taken as it is, and may be one that was amended before
@@ -169,7 +170,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, settings: Settings, compon
         return _given_plan(settings.plan, dataset)
     source = digest_json([to_data(fingerprint), to_data(uses["planner"]), to_data(uses["architecture"])])
     return make_plan(fingerprint, dataset.description, components.planner, uses["planner"].name,
-                     components.architecture, uses["architecture"].name, source)
+                     components.architecture, uses["architecture"].name, source, uses)
 
 
 def _given_plan(file: str, dataset: Dataset) -> Plan:

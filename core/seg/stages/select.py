@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seg.arrays import load_array
 from seg.bootstrap import PairedDifference, paired_difference
+from seg.contracts import blamed, check_map, check_selection
 from seg.convert import to_data, write_json
 from seg.files import digest_json
 from seg.kinds import Candidate
@@ -64,7 +65,10 @@ def select(folds: Folds, evaluations: dict[str, Evaluation], progress: Progress)
         evaluations[JOIN.join(pair)] = _ensemble(pair, folds, progress)
     offered = [*names, *(name for name in evaluations if JOIN in name)]
     ensembler = first.components.ensembler
-    chosen = ensembler.select([Candidate(name=name, evaluation=evaluations[name]) for name in offered])
+    use = first.components.uses["ensembler"]
+    with blamed(use, "select"):
+        answer = ensembler.select([Candidate(name=name, evaluation=evaluations[name]) for name in offered])
+    chosen = check_selection(answer, names, use)
     winner, metric = JOIN.join(chosen), getattr(ensembler, "metric", "dice")
     if winner not in evaluations:  # three or more
         evaluations[winner] = _ensemble(chosen, folds, progress)
@@ -136,7 +140,9 @@ def _fold(folds: list[Fold], name: str) -> Fold:
 
 def _combined(case: Case, team: tuple[Fold, ...]) -> NDArray[np.integer]:
     """Ids (Z, Y, X) of a case by the ensemble of folds, each of another configuration."""
-    probabilities = team[0].components.ensembler.combine_configurations(_probabilities(case, team))
+    components, maps = team[0].components, _probabilities(case, team)
+    probabilities = check_map(components.ensembler.combine_configurations(maps), None,
+                              components.uses["ensembler"], "combine_configurations")
     return labels_from_probabilities(probabilities, team[0].plan.description.labels)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from torch import Tensor
 
 from seg.arrays import open_array
 from seg.budget import Reduced, fit_budget, measure
-from seg.convert import load_json, read_json, to_data, write_json
+from seg.contracts import FirstBatch, FirstPositions, build_network, loss_weights, try_network
+from seg.convert import from_data, load_json, read_json, to_data, write_json
 from seg.device import choose_device, free_memory, keep_freed_memory
 from seg.errors import Exit, Record, SegError
 from seg.estimates import batch_parts
 from seg.files import digest_file, digest_json, write_bytes
-from seg.kinds import Architecture, CaseArrays
+from seg.kinds import CaseArrays
 from seg.losses import DiceCrossEntropy
-from seg.models import Configuration, Plan
+from seg.models import ComponentUse, Configuration, Plan
 from seg.progress import Progress, Silent
+from seg.provenance import advice_for, as_then, changed_versions
 from seg.recipes import choose_recipe
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
@@ -35,6 +38,8 @@ from seg.training import Data, Job, Length, Trainer, train
 
 WEIGHTS = "weights.safetensors"
 REDUCED = "reduced.json"
+SOURCE = "source.json"
+DECIDING = ("architecture", "sampler", "augmenter", "planner")  # the kinds on which weights depend
 MEMORY_SHARE = 0.5  # of the free memory may be taken by cases; beyond, they are read from the disk
 
 
@@ -75,16 +80,23 @@ class Fold:
         """The root of all its random numbers."""
         return self.settings.seed, sum(self.fold.encode())
 
-    def source(self) -> str:
-        """Digest of all that its weights come from."""
-        settings, uses = self.settings, self.components.uses
+    def source(self, uses: Mapping[str, ComponentUse] | None = None) -> str:
+        """Digest of all that its weights come from, with other records of the components if `uses` are given."""
+        settings, uses = self.settings, uses or self.components.uses
         store = self.store.manifest
         planned = attrs.evolve(self.planned, reasons={})  # other words are no other plan
         parts = [to_data(store), to_data(planned), to_data(settings.train), settings.seed, settings.epochs,
                  settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
-                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner")),
+                 *(to_data(uses[kind]) for kind in DECIDING),
                  {case: handed.digest for case, handed in previous_predictions(self).items()}]
         return digest_json(parts)
+
+    def made_with(self) -> dict[str, ComponentUse]:
+        """The components that decided its weights, as recorded when its training began; before, as they are now."""
+        file = self.path / SOURCE
+        stored = load_json(file).get("components", {}) if file.exists() else {}
+        recorded = {kind: from_data(use, ComponentUse, file=str(file)) for kind, use in stored.items()}
+        return {kind: recorded.get(kind, self.components.uses[kind]) for kind in DECIDING}
 
     def trained(self) -> Configuration:
         """The configuration as it was trained: the planned one, or what a budget made of it."""
@@ -101,18 +113,19 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
     """Train, resume or keep the weights of a fold; returns whether anything had to be done.
 
     Raises:
-        SegError: the case store is not complete (exit 3); the folder holds a training of something else (exit 2).
+        SegError: the case store is not complete (exit 3); the folder holds a training of something else (exit 2), or
+            one that was begun with another version of a plugin (exit 6).
         Interrupted: a signal stopped it, its state is saved.
     """
     progress = progress or Silent()
     _require_all_cases(fold)
     source = fold.source()
-    if _is_done(fold, source):
+    if _is_done(fold, source, progress):
         progress.say(f"{fold.configuration} fold {fold.fold}: trained already")
         return False
     device = choose_device(fold.settings.device)
     fold.path.mkdir(parents=True, exist_ok=True)
-    write_json(fold.path / "source.json", {"source": source})
+    write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
     if device.type == "cpu":
         keep_freed_memory()
     with ExitStack() as files:
@@ -135,14 +148,35 @@ def _require_all_cases(fold: Fold) -> None:
                               file=str(store.folder), advice="Run `seg run` or `seg preprocess` again."))
 
 
-def _is_done(fold: Fold, source: str) -> bool:
-    begun, done = fold.path / "source.json", fold.path / "done.json"
+def _is_done(fold: Fold, source: str, progress: Progress) -> bool:
+    """Whether the weights are there and whole; those that another version of a plugin made are kept, and said."""
+    weights, done = fold.path / WEIGHTS, fold.path / "done.json"
+    whole = done.exists() and weights.exists() and digest_file(weights) == load_json(done).get("weights")
+    begun = fold.path / SOURCE
     if begun.exists() and load_json(begun).get("source") != source:
-        raise SegError(Record(code="SEG-C07", found=f"{fold.configuration} fold {fold.fold} holds a training of other "
-                              "cases or settings", file=str(fold.path),
-                              advice="Choose another folder with -o, or delete this one."), Exit.USAGE)
-    weights = fold.path / WEIGHTS
-    return done.exists() and weights.exists() and digest_file(weights) == load_json(done).get("weights")
+        changed = _refuse_other_source(fold, load_json(begun).get("source"), whole=whole)
+        progress.say(f"{fold.configuration} fold {fold.fold}: trained with {changed}; it is kept")
+    return whole
+
+
+def _refuse_other_source(fold: Fold, begun: str, *, whole: bool) -> str:
+    """Refuse a training of something else, and going on with one under another version of a plugin; tells the versions.
+
+    A finished training is a result like any other: what it was made with is in its record.
+    """
+    then, what = fold.made_with(), f"{fold.configuration} fold {fold.fold}"
+    changed = "; ".join(changed_versions(then, fold.components.uses))
+    if not changed or fold.source(as_then(then, fold.components.uses)) != begun:
+        note = f"; it was begun with {changed}" if changed else ""
+        raise SegError(Record(code="SEG-C07", found=f"{what} holds a training of other cases or settings{note}",
+                              file=str(fold.path), advice="Choose another folder with -o, or delete this one."),
+                       Exit.USAGE)
+    if not whole:
+        old = next(use for kind, use in then.items() if use.version != fold.components.uses[kind].version)
+        raise SegError(Record(code="SEG-P11", found=f"{what} was begun with {changed}", file=str(fold.path),
+                              advice=f"Go on with the old version ({advice_for(old)}), or start again in another "
+                              "folder (-o)."), Exit.PLUGIN)
+    return changed
 
 
 def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
@@ -159,8 +193,10 @@ def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
         arrays = [attrs.evolve(case, previous=labels) for case, labels in zip(arrays, before, strict=True)]
     if keep and device.type == "cuda":
         arrays = [_on_device(case, device) for case in arrays]
-    return Data(cases=arrays, index=[case.index for case in cases], sampler=fold.components.sampler,
-                augmenter=fold.components.augmenter)
+    components = fold.components
+    return Data(cases=arrays, index=[case.index for case in cases],
+                sampler=FirstPositions(components.sampler, components.uses["sampler"]),
+                augmenter=FirstBatch(components.augmenter, components.uses["augmenter"]))
 
 
 def _on_device(case: CaseArrays, device: torch.device) -> CaseArrays:
@@ -202,8 +238,10 @@ def _job(fold: Fold, data: Data, device: torch.device, used: float) -> Job:
 
 
 def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torch.device, length: Length) -> Job:
-    labels, weights = fold.plan.description.labels, fold.components.architecture.loss_weights(configuration.topology)
-    network = new_network(fold.components.architecture, configuration, fold.seed)
+    labels, use = fold.plan.description.labels, fold.components.uses["architecture"]
+    weights = loss_weights(fold.components.architecture, configuration.topology, use)
+    network = new_network(fold.components, configuration, fold.seed)
+    try_network(network, configuration, weights, use)
     return Job(
         folder=fold.path, fold=fold.fold, configuration=configuration, data=data, length=length, device=device,
         seed=fold.seed, network=network, parts=_parts(fold, configuration, network, device),
@@ -226,11 +264,11 @@ def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, d
     return batch_parts(configuration.batch, values)
 
 
-def new_network(architecture: Architecture, configuration: Configuration, seed: tuple[int, ...]) -> torch.nn.Module:
+def new_network(components: Components, configuration: Configuration, seed: tuple[int, ...]) -> torch.nn.Module:
     """A network with fresh weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(digest_json(list(seed))[:15], 16))
-        return architecture.build(configuration.topology)
+        return build_network(components.architecture, configuration.topology, components.uses["architecture"])
 
 
 def read_weights(fold: Fold) -> dict[str, Tensor]:
