@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seg import Candidate, best_candidate, running_mean
-from seg.ensembling import BETTER
+from seg.ensembling import LARGER_IS_BETTER
 from seg.metrics import METRICS
 from seg.models import Evaluation
 
@@ -38,8 +38,8 @@ def test_another_metric_chooses_another(metric: str, best: str) -> None:
 
 
 def test_an_unknown_metric_is_refused() -> None:
-    assert set(BETTER) == set(METRICS)
-    with pytest.raises(ValueError, match="one of dice, nsd, hd95_mm"):
+    assert set(LARGER_IS_BETTER) == set(METRICS)
+    with pytest.raises(ValueError, match="one of dice, hd95_mm, nsd"):
         best_candidate([candidate("a", 0.5)], "iou")
 
 

@@ -1,4 +1,4 @@
-"""Laws of the normalisation schemes."""
+"""Names of normalisers are resolved and applied channel by channel; what they give is checked."""
 
 import numpy as np
 import pytest

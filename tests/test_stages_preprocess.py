@@ -9,10 +9,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 from attrs import evolve
 
+from seg.discovery import discover
 from seg.errors import Exit, SegError
 from seg.models import Case, Configuration, Dataset, Description, Labels, Plan, Topology
+from seg.normalisation import Normalisers
+from seg.preprocessing import Preparation
 from seg.progress import Silent
-from seg.stages.preprocess import case_digests, preprocess, settings_digest
+from seg.stages.preprocess import case_digests, configuration_of, preprocess, settings_digest
 from seg.store import Store
 
 CASES = ("a", "b", "c", "d")
@@ -55,8 +58,14 @@ def dataset(tmp_path):
     return Dataset(description=make_plan().description, root=tmp_path, layout="test", cases=tuple(cases))
 
 
+def how(plan):
+    configuration = configuration_of(plan, "3d_fullres")
+    return Preparation(plan=plan, configuration=configuration,
+                       normalisers=Normalisers.resolve([configuration], discover()))
+
+
 def run(dataset, folder, plan=None, digests=DIGESTS, progress=None):
-    return preprocess(dataset, plan or make_plan(), "3d_fullres", folder, digests=digests, progress=progress)
+    return preprocess(dataset, how(plan or make_plan()), folder, digests=digests, progress=progress)
 
 
 def times(folder):
@@ -69,8 +78,8 @@ def test_every_case_is_stored(dataset, tmp_path):
     assert (progress.done, progress.total) == (4, 4)
     store = Store(tmp_path / "cases")
     assert store.cases == CASES
-    assert store.manifest.source == settings_digest(plan, plan.configurations["3d_fullres"])
-    store.require(case_digests(plan, plan.configurations["3d_fullres"], DIGESTS))
+    assert store.manifest.source == settings_digest(how(plan))
+    store.require(case_digests(how(plan), DIGESTS))
     loaded = store.load("a")
     assert tuple(loaded.arrays.image.shape) == (1, 6, 8, 8)
     assert (loaded.arrays.label.numpy()[tuple(loaded.index.locations[0].T)] == 1).all()
@@ -172,7 +181,7 @@ def test_a_full_disk_is_seen_at_the_start(dataset, tmp_path, monkeypatch):
     assert Store(tmp_path / "cases").cases == ()
 
 
-def test_an_unknown_configuration_is_refused(dataset, tmp_path):
+def test_an_unknown_configuration_is_refused():
     with pytest.raises(SegError, match="3d_fullres") as caught:
-        preprocess(dataset, make_plan(), "3d", tmp_path / "cases", digests=DIGESTS)
+        configuration_of(make_plan(), "3d")
     assert caught.value.exit_code == Exit.USAGE

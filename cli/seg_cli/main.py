@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from seg.errors import Exit, Record, SegError
-from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
+from seg_cli.commands import data, diff_plans, evaluate, export, import_nnunet, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("train")(stages.train)
 app.command("validate")(stages.validate)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("import-nnunet")(import_nnunet.import_nnunet)
 app.command("report")(stages.report)
 app.command("phantom")(phantom.phantom)

@@ -290,16 +290,21 @@ class Postprocessor(Protocol):
 class Normaliser(Protocol):
     """How the intensities of a channel are brought to a common scale, before resampling.
 
-    A plan names one for each channel (`Configuration.normalization`).
+    A plan names one for each channel (`Configuration.normalization`); it is built with the defaults of its options, for
+    training and prediction alike. `uses_intensities`: whether it asks for the statistics of the data set; if they
+    change, the cases are prepared anew.
     """
+
+    uses_intensities: ClassVar[bool]
 
     def normalise(
         self, channel: NDArray[np.float32], inside: NDArray[np.bool_] | None, intensities: Intensities | None
     ) -> NDArray[np.float32]:
-        """A channel, float32 (Z, Y, X), cropped to the non-zero region, on the new scale; `channel` stays as it is.
+        """A channel, float32 (Z, Y, X), cropped to the non-zero region, on the new scale; `channel` is read-only.
 
-        `inside` is the non-zero region where the plan wants statistics of it alone (and only it changed), else None.
-        `intensities` are of the foreground over the whole data set, None where the plan has none.
+        The answer is float32 of the same shape, without infinities and NaN; it may be `channel` itself. `inside` is the
+        non-zero region where the plan wants statistics of it alone (and only it changed), else None. `intensities` are
+        of the foreground over the whole data set; None without `uses_intensities`, or where the plan has none.
 
         Raises:
             SegError: the channel's values are not what this normaliser is for.

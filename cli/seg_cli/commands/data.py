@@ -89,6 +89,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     from seg.convert import dump_json, load_json, write_json
     from seg.discovery import discover
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
+    from seg.normalisation import Normalisers
     from seg.settings import read_settings
     from seg.stages.plan import make_plan
 
@@ -100,6 +101,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     description = evolve(read_description(load_json(dataset), str(dataset)), orientation=chosen.data.reorient)
     found = make_plan(read_fingerprint_file(fingerprint_file), description, rules, rules_use.name, network,
                       network_use.name, "")
+    Normalisers.resolve(found.configurations.values(), registry)  # a name that nobody offers is told now
     if export_nnunet:
         write_json(export_nnunet, plan_to_nnunet(found))
     if out:
@@ -127,18 +129,25 @@ def preprocess(
     labels: shared.Labels = None,
 ) -> None:
     """Crop, normalise and resample every case into a store of HDF5 files."""
+    from seg.discovery import discover
     from seg.errors import Exit
     from seg.nnunet_files import read_plan_file
+    from seg.normalisation import Normalisers
+    from seg.preprocessing import Preparation
+    from seg.stages.preprocess import configuration_of
     from seg.stages.preprocess import preprocess as preprocess_cases
 
     with ConsoleProgress() as progress:
         dataset, report = _checked(data, labels, progress, needs_folds=False)
         chosen = read_plan_file(plan_file, dataset.description)
+        configuration = configuration_of(chosen, config)
+        how = Preparation(plan=chosen, configuration=configuration,
+                          normalisers=Normalisers.resolve([configuration], discover()))
         faults = [record for record in report.errors if record.case is None]
         if faults:
             print_records(faults)
             raise typer.Exit(int(Exit.DATA))
-        refused = preprocess_cases(dataset, chosen, config, out, digests=report.digests, progress=progress)
+        refused = preprocess_cases(dataset, how, out, digests=report.digests, progress=progress)
     print_records(refused)
     if refused:
         raise typer.Exit(int(Exit.PARTLY))

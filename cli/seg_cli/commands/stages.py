@@ -71,5 +71,6 @@ def _fold(run: Path, config: str, fold: str) -> Fold:
     plan = folder.plan()
     if config not in plan.configurations:
         raise usage_error(f"configuration {config!r}", expected=f"one of {', '.join(plan.configurations)}")
-    components = Components.resolve(settings, discover())
+    registry = discover()
+    components = Components.resolve(settings, registry).with_normalisers(plan, registry)
     return Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=config, fold=fold)
