@@ -9,24 +9,34 @@ from attrs import asdict
 
 from seg import Configuration, Model
 
-STEPS = (
-    "Read the image as (C, Z, Y, X), one channel for each of `channels`, turned to `orientation` if that is not empty; "
-    "x, y, z grow to the sides that its letters name, and Z is the slowest axis of the array.",
-    "Transpose the three spatial axes by `transpose_forward`; spacings, patches and axes below are in that order.",
-    "Crop to the bounding box of what is not zero in any channel, holes filled.",
-    "Normalise each channel as `normalization` says, at the image's own spacing; `inside_only` has mean and deviation "
-    "of the non-zero region, and leaves the rest at zero.",
-    "Resample to `spacing` (mm), rounding sizes: splines of `order_image` in each axis; where one axis is more than 3 "
-    "times coarser than the others, the nearest slice along it. A 2-D configuration keeps its first axis.",
-    "Pad with zeros to the patch at least; slide it by at most `step` of its size; weigh the logits of each tile by a "
-    "Gaussian of an eighth of the patch, add them up, divide by the sum of the weights.",
-    "Average each tile over its mirror images along every subset of `mirror_axes` (axes of the patch), and over all "
-    "networks of the configuration (the folds), as logits.",
-    "Resample the logits to the cropped image's size (linear); apply `activation`; with several `chosen` configurations "
-    "average their probabilities as the ensembler says. Undo crop (outside is background) and transposition.",
-    "With softmax take the largest of the `outputs`; with sigmoid set, in their order, the voxels of each output above "
-    "0.5 to its `writes`. Then write `file_values`, and do `postprocessing`.",
-)
+STEPS = """
+Read the image as (C, Z, Y, X), one channel for each of `channels`; x, y and z grow to the sides that the letters of
+`orientation` name, or lie as in the file where it is empty.
+
+Transpose the spatial axes by `transpose_forward`. Spacings, patches and axes below are in that order.
+
+Crop to the bounding box of what is not zero in any channel, holes filled.
+
+Normalise each channel as `normalization` says. With `inside_only`, mean and deviation are of the non-zero region, and
+what is outside of it stays as it is.
+
+Resample from the image's own spacing to `spacing` (mm) by splines of `order_image`; where the spacings of one grid
+differ more than threefold, take the nearest slice along the thickest axis. With 2 `dims` the slices stay as they are.
+
+Pad with zeros to the patch at least. Run the networks on tiles of the patch, at most `step` of it apart, and take the
+mean of the logits, weighted by a Gaussian around the middle of each tile (its deviation is an eighth of the patch).
+
+Each tile is the mean over its mirror images along every subset of `mirror_axes` (axes of the patch), and over all
+`networks`, which are the folds.
+
+Resample the logits to the size of the cropped image (`order_logits`). Of several `chosen` configurations, combine the
+probabilities (`activation`) as the ensembler does.
+
+With softmax, a voxel gets what the largest of the `outputs` writes. With sigmoid, each output in its order writes where
+it is over 0.5. Outside of the crop is background. Undo the transposition.
+
+Do the `postprocessing`, then put `file_values` in place of the ids.
+"""
 
 
 def describe(model: Model, networks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -37,7 +47,7 @@ def describe(model: Model, networks: Mapping[str, Sequence[str]]) -> dict[str, A
         "format": 1,
         "made_by": told.made_by,
         "model_digest": model.digest,
-        "steps": STEPS,
+        "steps": [" ".join(step.split()) for step in STEPS.strip().split("\n\n")],
         "channels": plan.description.channel_names,
         "orientation": plan.description.orientation,
         "transpose_forward": plan.transpose_forward,
@@ -57,10 +67,11 @@ def describe(model: Model, networks: Mapping[str, Sequence[str]]) -> dict[str, A
 def _outputs(model: Model) -> list[dict[str, Any]]:
     """What each output of the network stands for, and what is written where it wins."""
     labels = model.description.plan.description.labels
-    found = [{"name": name, "ids": ids, "writes": ids[0]} for name, ids in labels.foreground.items()]
-    if not labels.has_regions:
-        return [{"name": "background", "ids": (0,), "writes": 0}, *sorted(found, key=lambda each: each["writes"])]
-    return [{**each, "writes": written} for each, written in zip(found, labels.regions_class_order, strict=True)]
+    if labels.has_regions:
+        return [{"name": name, "writes": written}
+                for name, written in zip(labels.foreground, labels.regions_class_order, strict=True)]
+    names = {ids[0]: name for name, ids in labels.foreground.items()}
+    return [{"name": names.get(each, "background"), "writes": each} for each in labels.ids if each != labels.ignore]
 
 
 def _configuration(model: Model, configuration: Configuration) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,9 +67,22 @@ class OnnxExporter:
 
         device = next(network.parameters()).device
         example = torch.zeros(2, configuration.topology.in_channels, *configuration.patch, device=device)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own parts
+        with _quiet():
             torch.onnx.export(First().eval(), (example,), file, dynamo=True, opset_version=self.opset,
                               input_names=[IMAGE], output_names=[LOGITS], external_data=False, verbose=False,
                               dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
         onnx.checker.check_model(str(file))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter says of its own parts."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
