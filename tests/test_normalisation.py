@@ -32,7 +32,7 @@ class Strange:
 
     uses_intensities: ClassVar[bool] = False
     answer: object
-    heard: list = []  # noqa: RUF012
+    heard: list
 
     def normalise(self, channel, inside, intensities):
         self.heard.append((inside, intensities))

@@ -2,14 +2,39 @@
 
 import pytest
 from attrs import frozen
-from test_model import make_model
 
 import seg
-from seg import Exporter, SegError
+from seg import Configuration, Description, Exporter, Intensities, Labels, Plan, SegError
+from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.stages.export import export
+from seg_unet.unet import UNet
 
+LABELS = Labels(values={"background": 0, "cell": 1, "core": 2}, file_values={0: 0, 1: 255, 2: 7})
+CT = Intensities(mean=10, median=9, std=4, min=-50, max=90, percentile_00_5=-5, percentile_99_5=30)
 USE = ComponentUse(kind="exporter", name="text", distribution="segplug-text", version="2")
+
+
+def make_model(folder, *, names=("3d",), labels=LABELS, patch=(10, 16, 16)):
+    """A model of random networks, two folds each."""
+    dims, unet = len(patch), UNet(features=4)
+    topology = unet.topology([(3,) * dims] * 2, [(1,) * dims, (2,) * dims], 1, labels.outputs)
+    configurations = {name: Configuration(
+        name=name, spacing=(1.0, 1.0, 1.0), median_shape=patch, patch=patch, batch=2, topology=topology,
+        normalization=("ct",), use_mask_for_norm=(False,), mirror_axes=(0, 1)) for name in names}
+    plan = Plan(description=Description(name="d", channel_names=("CT",), labels=labels, training_cases=4), planner="p",
+                architecture="unet", transpose_forward=(0, 1, 2), original_median_spacing=(1.0, 1.0, 1.0),
+                original_median_shape=(9.0, 15.0, 14.0), intensities=(CT,), configurations=configurations)
+    members = tuple(Member(configuration=name, fold=fold, weights=f"weights/{name}_fold_{fold}.safetensors")
+                    for name in names for fold in ("0", "1"))
+    write_model(folder, ModelDescription(plan=plan, configurations=configurations, members=members, chosen=names,
+                                         architecture=use("architecture", "unet", {"features": 4}),
+                                         ensembler=use("ensembler", "mean", {})),
+                {member.weights: unet.build(topology).state_dict() for member in members})
+
+
+def use(kind, name, options):
+    return ComponentUse(kind=kind, name=name, distribution="segplug", version="0.1.0", options=options)
 
 
 @frozen(kw_only=True)

@@ -17,13 +17,13 @@ Transpose the spatial axes by `transpose_forward`. Spacings, patches and axes be
 
 Crop to the bounding box of what is not zero in any channel, holes filled.
 
-Normalise each channel as `normalization` says. With `inside_only`, mean and deviation are of the non-zero region, and
+Normalise each channel as its entry in `normalization` says, by its name and `intensities`. With `inside_only`, mean and deviation are of the non-zero region, and
 what is outside of it stays as it is.
 
 Resample from the image's own spacing to `spacing` (mm) by splines of `order_image`; where the spacings of one grid
 differ more than threefold, take the nearest slice along the thickest axis. With 2 `dims` the slices stay as they are.
 
-Pad with zeros to the patch at least. Run the networks on tiles of the patch, at most `step` of it apart, and take the
+Pad with zeros to the `patch` at least. Run the networks on tiles of the patch, at most `step` of it apart, and take the
 mean of the logits, weighted by a Gaussian around the middle of each tile (its deviation is an eighth of the patch).
 
 Each tile is the mean over its mirror images along every subset of `mirror_axes` (axes of the patch), and over all

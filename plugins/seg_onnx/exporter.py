@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ class OnnxExporter:
         class First(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.network = network
+                self.network = deepcopy(network).to(memory_format=torch.contiguous_format)  # else the batch is fixed
 
             def forward(self, image: torch.Tensor) -> torch.Tensor:
                 logits: torch.Tensor = self.network(image)[0]
@@ -71,7 +72,10 @@ class OnnxExporter:
             torch.onnx.export(First().eval(), (example,), file, dynamo=True, opset_version=self.opset,
                               input_names=[IMAGE], output_names=[LOGITS], external_data=False, verbose=False,
                               dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        onnx.checker.check_model(str(file))
+        found = onnx.load(file)
+        onnx.checker.check_model(found)
+        if not found.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+            raise ValueError(f"torch fixed the size of the batch in {file.name}")
 
 
 @contextmanager
