@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from attrs import evolve
 
 from seg import Candidate, best_candidate, running_mean
 from seg.ensembling import LARGER_IS_BETTER
@@ -56,3 +57,11 @@ def test_the_running_mean_leaves_its_input_alone() -> None:
     assert torch.equal(first, torch.ones(2))
     with pytest.raises(ValueError, match="no maps"):
         running_mean([])
+
+
+@pytest.mark.parametrize(("larger", "best"), [(True, "b"), (False, "a")])
+def test_of_a_further_metric_the_evaluation_says_what_is_better(*, larger: bool, best: str) -> None:
+    candidates = [candidate("a", 0.9, mine=1.0), candidate("b", 0.8, mine=2.0)]
+    candidates = [evolve(one, evaluation=evolve(one.evaluation, larger_is_better={"mine": larger}))
+                  for one in candidates]
+    assert best_candidate(candidates, "mine").name == best

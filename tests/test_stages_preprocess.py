@@ -3,15 +3,26 @@
 import json
 import shutil
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-from attrs import evolve
+from attrs import evolve, frozen
 
 from seg.discovery import discover
 from seg.errors import Exit, SegError
-from seg.models import Case, Configuration, Dataset, Description, Labels, Plan, Topology
+from seg.models import (
+    Case,
+    ComponentUse,
+    Configuration,
+    Dataset,
+    Description,
+    Intensities,
+    Labels,
+    Plan,
+    Topology,
+)
 from seg.normalisation import Normalisers
 from seg.preprocessing import Preparation
 from seg.progress import Silent
@@ -185,3 +196,46 @@ def test_an_unknown_configuration_is_refused():
     with pytest.raises(SegError, match="3d_fullres") as caught:
         configuration_of(make_plan(), "3d")
     assert caught.value.exit_code == Exit.USAGE
+
+
+@frozen(kw_only=True)
+class Mine:
+    uses_intensities: ClassVar[bool] = True
+    gives: object = None
+
+    def normalise(self, channel, inside, intensities):
+        return channel if self.gives is None else self.gives
+
+
+def mine(version="1", **options):
+    use = ComponentUse(kind="normaliser", name="mine", distribution="segplug-mine", version=version)
+    plan = make_plan(normalization=("mine",))
+    return Preparation(plan=plan, configuration=plan.configurations["3d_fullres"],
+                       normalisers=Normalisers(built={"mine": Mine(**options)}, uses={"mine": use}))
+
+
+def test_another_version_of_a_strangers_normaliser_redoes_the_cases(dataset, tmp_path):
+    folder = tmp_path / "cases"
+    preprocess(dataset, mine(), folder, digests=DIGESTS)
+    before = times(folder)
+    preprocess(dataset, mine(), folder, digests=DIGESTS)
+    assert times(folder) == before
+    preprocess(dataset, mine("2"), folder, digests=DIGESTS)
+    assert times(folder) != before
+
+
+def test_intensities_count_where_a_normaliser_uses_them():
+    some = Intensities(mean=1, median=1, std=1, min=0, max=2, percentile_00_5=0, percentile_99_5=2)
+
+    def changes(preparation):
+        other = evolve(preparation, plan=evolve(preparation.plan, intensities=(some,)))
+        return settings_digest(other) != settings_digest(preparation)
+
+    assert changes(mine())
+    assert not changes(how(make_plan()))
+
+
+def test_a_normaliser_that_fails_stops_at_once_with_exit_6(dataset, tmp_path):
+    with pytest.raises(SegError, match="'mine' of segplug-mine 1") as caught:
+        preprocess(dataset, mine(gives="nothing"), tmp_path / "cases", digests=DIGESTS)
+    assert caught.value.exit_code == Exit.PLUGIN

@@ -313,7 +313,10 @@ class Normaliser(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """How a predicted class is compared with the true one, beside Dice, HD95 and NSD, which are always made."""
+    """How a predicted class is compared with the true one, beside Dice, HD95 and NSD, which are always made.
+
+    It is built with the defaults of its options. `larger_is_better` decides which candidate wins by it.
+    """
 
     larger_is_better: ClassVar[bool]
 
@@ -323,7 +326,8 @@ class Metric(Protocol):
         """The metric of one class in one case.
 
         `truth` and `predicted` are maps (Z, Y, X) on the case's own grid, not both empty; `spacing` is in mm. None
-        where it is not defined, which then counts in no mean.
+        where it is not defined, which then counts in no mean. One that raises, or gives an infinity, NaN or no number,
+        is told by name and counts as not defined.
         """
 
 
@@ -332,7 +336,9 @@ class Exporter(Protocol):
     """A trained model in another program's format."""
 
     def export(self, model: Model, folder: Path) -> tuple[Path, ...]:
-        """Write `model` into the new folder `folder`; returns the files. Each must be whole or not there.
+        """Write `model` into the new, empty folder `folder`; returns the files, at least one, all inside of it.
+
+        The folder takes its final name when all is written; if this fails, nothing is left.
 
         Raises:
             SegError: the model cannot be put into this format, or a package is missing (exit 6).

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
 
-from seg import Configuration, Model
+from seg import Configuration
+
+if TYPE_CHECKING:
+    from seg import Model
 
 STEPS = """
 Read the image as (C, Z, Y, X), one channel for each of `channels`; x, y and z grow to the sides that the letters of
@@ -17,8 +20,8 @@ Transpose the spatial axes by `transpose_forward`. Spacings, patches and axes be
 
 Crop to the bounding box of what is not zero in any channel, holes filled.
 
-Normalise each channel as its entry in `normalization` says, by its name and `intensities`. With `inside_only`, mean and deviation are of the non-zero region, and
-what is outside of it stays as it is.
+Normalise each channel as its entry in `normalization` says, by its name and `intensities`. With `inside_only`, mean and
+deviation are of the non-zero region, and what is outside of it stays as it is.
 
 Resample from the image's own spacing to `spacing` (mm) by splines of `order_image`; where the spacings of one grid
 differ more than threefold, take the nearest slice along the thickest axis. With 2 `dims` the slices stay as they are.

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from seg import Configuration, Exit, Model, Record, SegError, option
+from seg import Configuration, Exit, Record, SegError, option
 from seg_onnx._description import describe
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from seg import Model
 
 PACKAGES = ("onnx", "onnxscript")
 IMAGE, LOGITS = "image", "logits"
