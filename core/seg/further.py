@@ -45,7 +45,7 @@ def refuse_unknown_metric(ensembler: Ensembler, metrics: Mapping[str, Metric]) -
     known, wanted = [*METRICS, *metrics], getattr(ensembler, "metric", METRICS[0])
     if wanted not in known:
         raise usage_error(f"ensembler.metric={wanted}", expected=f"one of {', '.join(known)}",
-                          advice=nearest(wanted, known) or f"Ask for it too: --set metrics.also={wanted}")
+                          advice=nearest(str(wanted), known) or f"Ask for it too: --set metrics.also={wanted}")
 
 
 def directions(metrics: Mapping[str, Metric]) -> dict[str, bool]:

@@ -59,10 +59,14 @@ class OnnxExporter:
         import onnx
         import torch
 
+        plain = deepcopy(network)
+        for parameter in plain.parameters():  # with channels last torch fixes the size of the batch
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
         class First(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.network = deepcopy(network).to(memory_format=torch.contiguous_format)  # else the batch is fixed
+                self.network = plain
 
             def forward(self, image: torch.Tensor) -> torch.Tensor:
                 logits: torch.Tensor = self.network(image)[0]
