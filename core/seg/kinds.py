@@ -325,9 +325,9 @@ class Metric(Protocol):
     ) -> float | None:
         """The metric of one class in one case.
 
-        `truth` and `predicted` are maps (Z, Y, X) on the case's own grid, not both empty; `spacing` is in mm, its first entry without meaning where there is one slice. None
-        where it is not defined, which then counts in no mean. One that raises, or gives an infinity, NaN or no number,
-        is told by name and counts as not defined.
+        `truth` and `predicted` are maps (Z, Y, X) on the case's own grid, not both empty; `spacing` is in mm, its
+        first entry without meaning where there is one slice. None where it is not defined, which then counts in no
+        mean. One that raises, or gives an infinity, NaN or no number, is told by name and counts as not defined.
         """
 
 

@@ -94,7 +94,7 @@ def fold_model(fold: Fold) -> Model:
     network = ready(at_level(architecture, network, topology, options.prune), device)
     return Model(description=describe_model([fold], chosen=(fold.configuration,)), digest="", device=device,
                  options=options, ensembler=fold.components.ensembler,
-                 networks={fold.configuration: [network]})
+                 networks={fold.configuration: [network]}, normalisers=fold.components.normalisers)
 
 
 def compared(case: Case, predicted: NDArray[np.integer], folder: Path, fold: Fold) -> tuple[CaseMetrics, Path]:
