@@ -32,15 +32,18 @@ from pathlib import Path
 import SimpleITK, filelock, h5py, scipy.linalg, scipy.ndimage, seg._guard, seg._nifti
 from seg.images import read_image, read_label
 from seg.nnunet_files import read_plan_file
-from seg.preprocessing import class_locations, prepare
+from seg.discovery import discover
+from seg.normalisation import Normalisers
+from seg.preprocessing import Preparation, class_locations, prepare
 from seg.store import Store
 data, plan_file, out = map(Path, sys.argv[1:])
 plan = read_plan_file(plan_file)
 configuration, labels = plan.configurations["3d_fullres"], plan.description.labels
+how = Preparation(plan=plan, configuration=configuration, normalisers=Normalisers.resolve([configuration], discover()))
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 volume = read_image((data / "imagesTr/ct_0000.nii.gz",))
 label, _ = read_label(data / "labelsTr/ct.nii.gz", labels)
-prepared = prepare(volume.array, volume.spacing, plan, configuration, label, "ct")
+prepared = prepare(volume.array, volume.spacing, how, label, "ct")
 Store(out).write("ct", prepared, class_locations(prepared.label, labels), configuration.patch3, "")
 """
 THEIRS = """

@@ -69,8 +69,9 @@ CODES = {
     "SEG-M09": "what an import from nnU-Net left out or cannot know (note, warning)",
     "SEG-P01": "the plugin that was asked for is broken, or made for another version of seg",
     "SEG-P02": "two plugins offer a component of this name; say `distribution:name`",
-    "SEG-P03": "a component or command cannot be imported, is not of its kind, or fails; so does a plugin on a plan",
-    "SEG-P04": "a model needs a plugin that is not installed; the `pip install` is named",
+    "SEG-P03": "a component or command cannot be imported, is not of its kind, or does not do what its kind promises; "
+               "so does a plugin on a plan",
+    "SEG-P04": "a model needs a plugin, or an exporter a package, that is not installed; the `pip install` is named",
     "SEG-P05": "what a fingerprinter or planner made does not fit together",
     "SEG-P06": "a plugin failed in a hook of a run, which goes on without it (warning)",
     "SEG-P10": "a component gave what its kind does not promise, or failed; plugin, version and hook are named",

@@ -9,7 +9,8 @@ from seg.models import CaseMetrics, ClassMetrics
 
 
 def metrics(value):
-    return ClassMetrics(dice=value, hd95_mm=value, nsd=value, truth_voxels=1, predicted_voxels=1)
+    return ClassMetrics(dice=value, hd95_mm=value, nsd=value, truth_voxels=1, predicted_voxels=1,
+                        others={"mine": value})
 
 
 def made(values, names=None):
@@ -37,7 +38,7 @@ def test_equal_sides_differ_by_nothing():
     assert (found.difference, found.low, found.high, found.supported, found.cases) == (0, 0, 0, False, 20)
 
 
-@pytest.mark.parametrize("metric", ["dice", "nsd", "hd95_mm"])
+@pytest.mark.parametrize("metric", ["dice", "nsd", "hd95_mm", "mine"])
 def test_a_constant_shift_is_found_whatever_the_spread(metric):
     values = 10 * random(0)
     found = paired_difference(made(values + 0.01), made(values), metric)

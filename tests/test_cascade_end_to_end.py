@@ -67,8 +67,10 @@ def run(data, plan, tmp_path_factory):
 def fold_of(run, name, index):
     folder = RunFolder(run)
     settings = evolve(folder.settings(), configurations=(LOW, CASCADE))
-    return Fold(folder=folder, settings=settings, components=Components.resolve(settings, discover()),
-                plan=folder.plan(), configuration=name, fold=index)
+    registry = discover()
+    components = Components.resolve(settings, registry).with_normalisers(folder.plan(), registry)
+    return Fold(folder=folder, settings=settings, components=components, plan=folder.plan(), configuration=name,
+                fold=index)
 
 
 def test_every_case_is_handed_on_by_the_fold_that_did_not_see_it(run):

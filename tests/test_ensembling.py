@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from attrs import evolve
 
 from seg import Candidate, best_candidate, running_mean
-from seg.ensembling import BETTER
+from seg.ensembling import LARGER_IS_BETTER
 from seg.metrics import METRICS
 from seg.models import Evaluation
 
@@ -38,8 +39,8 @@ def test_another_metric_chooses_another(metric: str, best: str) -> None:
 
 
 def test_an_unknown_metric_is_refused() -> None:
-    assert set(BETTER) == set(METRICS)
-    with pytest.raises(ValueError, match="one of dice, nsd, hd95_mm"):
+    assert set(LARGER_IS_BETTER) == set(METRICS)
+    with pytest.raises(ValueError, match="one of dice, hd95_mm, nsd"):
         best_candidate([candidate("a", 0.5)], "iou")
 
 
@@ -56,3 +57,11 @@ def test_the_running_mean_leaves_its_input_alone() -> None:
     assert torch.equal(first, torch.ones(2))
     with pytest.raises(ValueError, match="no maps"):
         running_mean([])
+
+
+@pytest.mark.parametrize(("larger", "best"), [(True, "b"), (False, "a")])
+def test_of_a_further_metric_the_evaluation_says_what_is_better(*, larger: bool, best: str) -> None:
+    candidates = [candidate("a", 0.9, mine=1.0), candidate("b", 0.8, mine=2.0)]
+    candidates = [evolve(one, evaluation=evolve(one.evaluation, larger_is_better={"mine": larger}))
+                  for one in candidates]
+    assert best_candidate(candidates, "mine").name == best

@@ -19,7 +19,8 @@ from seg.discovery import discover
 from seg.files import digest_bytes
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
-from seg.preprocessing import prepare
+from seg.normalisation import Normalisers
+from seg.preprocessing import Preparation, prepare
 from seg.provenance import build_component
 from seg.registry import Component, Plugin, Registry
 from seg.restoring import restore_labels
@@ -30,6 +31,11 @@ LABELS = Labels(values={"background": 0, "cell": 1, "core": 2}, file_values={0: 
 UNET = ComponentUse(kind="architecture", name="unet", distribution="segplug", version="0.1.0", options={"features": 4})
 MEAN = ComponentUse(kind="ensembler", name="mean", distribution="segplug", version="0.1.0", options={})
 WEIGHTS = "weights/{}_fold_{}.safetensors"
+
+
+def how(plan, configuration):
+    return Preparation(plan=plan, configuration=configuration,
+                       normalisers=Normalisers.resolve([configuration], discover()))
 
 
 def make_configuration(patch):
@@ -130,7 +136,7 @@ def test_prediction_is_preparing_tiles_and_the_way_back(tmp_path):
     model = seg.load(tmp_path / "m", device="cpu", options=options)
     image, (network,) = image_of((16, 16, 16)), model.networks["3d"]
     configuration = description.configurations["3d"]
-    case = prepare(image[None], (1.0, 1.0, 1.0), description.plan, configuration)
+    case = prepare(image[None], (1.0, 1.0, 1.0), how(description.plan, configuration))
     with torch.no_grad():
         logits = network(case.image[None])[0][0]
     expected = restore_labels(logits, case.properties, description.plan, configuration)

@@ -9,11 +9,18 @@ import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seg.discovery import discover
 from seg.models import Configuration, Description, Intensities, Labels, Plan, Topology
-from seg.preprocessing import ANNOTATED, class_locations, prepare
+from seg.normalisation import Normalisers
+from seg.preprocessing import ANNOTATED, Preparation, class_locations, prepare
 
 PEER = Path(__file__).parents[1].parent / "shared" / "peer" / "preprocess"
 SCHEMES = {"ZScoreNormalization": "zscore", "CTNormalization": "ct", "NoNormalization": "none"}
+
+
+def how(plan, configuration):
+    return Preparation(plan=plan, configuration=configuration,
+                       normalisers=Normalisers.resolve([configuration], discover()))
 
 
 def make_plan(labels=None, transpose=(0, 1, 2), intensities=(), **changes):
@@ -41,7 +48,7 @@ def test_the_same_spacing_only_transposes_and_crops(transpose):
     array[:, 1:5, 2:8, 3:6] = noise(1, 4, 6, 3)
     label = np.random.default_rng(1).integers(0, 2, (8, 9, 10))
     plan, configuration = make_plan(transpose=transpose)
-    got = prepare(array, (1.0, 1.0, 1.0), plan, configuration, label, "c")
+    got = prepare(array, (1.0, 1.0, 1.0), how(plan, configuration), label, "c")
     box = (slice(1, 5), slice(2, 8), slice(3, 6))
     np.testing.assert_array_equal(got.image[0], array[0][box].transpose(transpose))
     np.testing.assert_array_equal(got.label, label[box].transpose(transpose))
@@ -56,7 +63,7 @@ def test_background_outside_the_mask_is_minus_1_and_foreground_stays():
     label = np.zeros((4, 4, 4), int)
     label[0, 0, 1] = 1
     plan, configuration = make_plan()
-    got = prepare(array, (1.0, 1.0, 1.0), plan, configuration, label).label
+    got = prepare(array, (1.0, 1.0, 1.0), how(plan, configuration), label).label
     np.testing.assert_array_equal(got[0, 0], [-1, 1, -1, -1])
     assert (got < 0).sum() == 3
 
@@ -66,7 +73,7 @@ def test_the_mean_is_of_the_mask_where_the_plan_says_so():
     array[0, 0] = 0
     array[0, 0, 0, 0] = 5  # so that the plane of zeros is not cropped away
     plan, configuration = make_plan(normalization=("zscore",), use_mask_for_norm=(True,))
-    got = prepare(array, (1.0, 1.0, 1.0), plan, configuration).image[0].numpy()
+    got = prepare(array, (1.0, 1.0, 1.0), how(plan, configuration)).image[0].numpy()
     outside = array[0] == 0
     assert (got[outside] == 0).all()
     assert abs(got[~outside].mean()) < 1e-5
@@ -75,14 +82,14 @@ def test_the_mean_is_of_the_mask_where_the_plan_says_so():
 def test_normalised_before_resampled():
     array = noise(1, 10, 10, 10) * np.linspace(1, 9, 10, dtype=np.float32)
     plan, configuration = make_plan(normalization=("zscore",), spacing=(2.0, 2.0, 2.0))
-    coarse = prepare(array, (1.0, 1.0, 1.0), plan, configuration).image
+    coarse = prepare(array, (1.0, 1.0, 1.0), how(plan, configuration)).image
     assert tuple(coarse.shape) == (1, 5, 5, 5)
     assert abs(coarse.std() - 1) > 1e-3  # it would be 1 the other way round
 
 
 def test_two_dimensions_keep_their_slices():
     plan, configuration = make_plan(patch=(4, 4), spacing=(999.0, 2.0, 2.0))
-    got = prepare(noise(1, 7, 8, 8), (3.0, 1.0, 1.0), plan, configuration)
+    got = prepare(noise(1, 7, 8, 8), (3.0, 1.0, 1.0), how(plan, configuration))
     assert tuple(got.image.shape) == (1, 7, 4, 4)
     assert got.label is None
 
@@ -91,7 +98,7 @@ def test_the_input_is_left_alone():
     array, label = noise(1, 5, 5, 5), np.ones((5, 5, 5), np.int16)
     before = array.copy()
     plan, configuration = make_plan(normalization=("zscore",))
-    prepare(array, (1.0, 1.0, 1.0), plan, configuration, label)
+    prepare(array, (1.0, 1.0, 1.0), how(plan, configuration), label)
     np.testing.assert_array_equal(array, before)
     assert (label == 1).all()
 
@@ -147,7 +154,7 @@ def test_equals_nnunet(peer, name):
         images = [sitk.ReadImage(str(file)) for file in sorted((raw / "imagesTr").glob(f"{path.stem}_*"))]
         array = np.stack([sitk.GetArrayFromImage(image) for image in images]).astype(np.float32)
         label = sitk.GetArrayFromImage(sitk.ReadImage(str(next((raw / "labelsTr").glob(f"{path.stem}.*")))))
-        got = prepare(array, tuple(reversed(images[0].GetSpacing())), plan, configuration, label)
+        got = prepare(array, tuple(reversed(images[0].GetSpacing())), how(plan, configuration), label)
         with np.load(path) as arrays:
             np.testing.assert_allclose(got.image, arrays["data"], atol=1e-4)
             assert (got.label.numpy() != arrays["seg"][0]).mean() < 1e-4

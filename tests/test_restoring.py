@@ -5,12 +5,19 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from seg.discovery import discover
 from seg.models import Configuration, Description, Labels, Plan, Topology
-from seg.preprocessing import prepare
+from seg.normalisation import Normalisers
+from seg.preprocessing import Preparation, prepare
 from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities
 
 PLAIN = Labels(values={"background": 0, "b": 2, "a": 1})
 REGIONS = Labels(values={"background": 0, "whole": (1, 2), "core": (2,)}, regions_class_order=(1, 2))
+
+
+def how(plan, configuration):
+    return Preparation(plan=plan, configuration=configuration,
+                       normalisers=Normalisers.resolve([configuration], discover()))
 
 
 def make_plan(spacing, labels=PLAIN, transpose=(0, 1, 2), patch=(4, 4, 4)):
@@ -50,7 +57,7 @@ def one_hot(label, labels):
 def test_round_trip_on_the_same_grid_is_exact(transpose, labels):
     image, label = blobs()
     plan, configuration = make_plan((1.0, 1.0, 1.0), labels, transpose)
-    case = prepare(image, (1.0, 1.0, 1.0), plan, configuration, label)
+    case = prepare(image, (1.0, 1.0, 1.0), how(plan, configuration), label)
     restored = restore_labels(one_hot(case.label, labels), case.properties, plan, configuration)
     assert restored.dtype == np.uint8
     np.testing.assert_array_equal(restored, label)
@@ -61,7 +68,7 @@ def test_round_trip_on_the_same_grid_is_exact(transpose, labels):
 def test_round_trip_over_a_finer_grid(spacing, patch, labels):
     image, label = blobs()
     plan, configuration = make_plan(spacing, labels, (1, 0, 2), patch)
-    case = prepare(image, (1.0, 1.1, 0.9), plan, configuration, label)
+    case = prepare(image, (1.0, 1.1, 0.9), how(plan, configuration), label)
     restored = restore_labels(one_hot(case.label, labels), case.properties, plan, configuration)
     assert restored.shape == label.shape
     assert (restored == label).mean() > 0.98
@@ -72,7 +79,7 @@ def test_round_trip_over_a_finer_grid(spacing, patch, labels):
 def test_probabilities_agree_with_labels(labels, half):
     image, label = blobs()
     plan, configuration = make_plan((1.3, 0.9, 1.2), labels, (2, 1, 0))
-    case = prepare(image, (1.0, 1.0, 1.0), plan, configuration, label)
+    case = prepare(image, (1.0, 1.0, 1.0), how(plan, configuration), label)
     logits = torch.randn((labels.outputs, *case.image.shape[1:]), generator=torch.Generator().manual_seed(0))
     logits = logits.half() if half else logits
     probabilities = restore_probabilities(logits, case.properties, plan, configuration)
@@ -108,7 +115,7 @@ def test_ids_over_255_fit():
 def test_input_logits_are_left_alone():
     image, label = blobs()
     plan, configuration = make_plan((1.0, 1.0, 1.0))
-    case = prepare(image, (1.0, 1.0, 1.0), plan, configuration, label)
+    case = prepare(image, (1.0, 1.0, 1.0), how(plan, configuration), label)
     logits = one_hot(case.label, PLAIN)
     before = logits.clone()
     restore_labels(logits, case.properties, plan, configuration)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seg import Description, Fingerprint, Intensities, Labels, opposite_pairs
+from seg import Description, Fingerprint, Intensities, Labels, SegError, opposite_pairs
 from seg_nnunet._channels import masked, mirroring, normalization
 
 ONE = Intensities(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
@@ -84,3 +84,17 @@ def test_the_ends_of_other_directions_are_no_mirror_images_either(names, kept):
     found = mirroring("auto", fingerprint(orientations={"RAS": 3}), description(*names), (0, 1, 2))
     assert found.axes == kept
     assert all(name in found.reason for name in names[:1])
+
+
+def test_normalisers_that_were_asked_for_take_the_place_of_the_names():
+    schemes, why = normalization(("CT", "T1"), ("mine",))
+    assert schemes == ("mine", "mine")
+    assert why.startswith("Set by planner.normalization=mine. Without it: By the channel's name: 'CT' → ct")
+    assert normalization(("CT", "T1"), ("zscore", "mine"))[0] == ("zscore", "mine")
+    with pytest.raises(SegError, match="3 normalisers") as caught:
+        normalization(("CT", "T1"), ("a", "b", "c"))
+    assert caught.value.exit_code == 2
+
+
+def test_others_normalisers_may_leave_out_what_is_zero():
+    assert masked(("mine", "none"), fingerprint(relative_size_after_cropping=0.7))[0] == (True, False)

@@ -28,7 +28,7 @@ def test_the_metric_is_an_option() -> None:
         one.evaluation.mean["hd95_mm"] = distance
     assert NnUNetEnsembler(metric="hd95_mm").select(found) == ("2d",)
     with pytest.raises(ValueError, match="iou"):
-        NnUNetEnsembler(metric="iou")
+        NnUNetEnsembler(metric="iou").select(found)
 
 
 def test_folds_and_configurations_are_averaged() -> None:

@@ -79,7 +79,7 @@ def test_all_unknown_keys_come_at_once(tmp_path):
     ("train.step_per_epoch=1", "'steps_per_epoch'"),
     ("train.steps_per_epoch=0", "steps_per_epoch"), (".a=1", "unknown key ''"),
     ("train.=1", "KIND.OPTION=VALUE"), ("predict.step=2", "step"), ("metrics.tolerance_mm=x", "expected float"),
-    ("run.seed=1", "unknown key 'run'"),
+    ("run.seed=1", "unknown key 'run'"), ("metric.a=1", "unknown key 'metric'"), ("metrics.also=1", "expected a list"),
 ])  # fmt: skip
 def test_a_wrong_set_is_exit_2(text, told):
     with pytest.raises(SegError, match=told) as caught:
@@ -136,3 +136,12 @@ def test_what_is_no_orientation(code):
     with pytest.raises(SegError, match=r"reorient|expected str") as caught:
         read_settings(None, [f"data.reorient={code}"], {})
     assert caught.value.exit_code == 2
+
+
+def test_further_metrics_are_a_list_of_names_from_both_ways(tmp_path):
+    for text in ("recall,segplug:lesion_f1", " recall , segplug:lesion_f1", '["recall", "segplug:lesion_f1"]'):
+        assert read_settings(None, [f"metrics.also={text}"], {}).metrics.also == ("recall", "segplug:lesion_f1")
+    found = read_settings(toml(tmp_path, '[metrics]\nalso = ["recall"]'), [], {})
+    write_settings(tmp_path / "run.toml", found, {})
+    assert read_settings(tmp_path / "run.toml", [], {}).metrics.also == ("recall",)
+    assert read_settings(None, ["metrics.also=recall"], {}).metrics.also == ("recall",)

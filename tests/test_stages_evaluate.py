@@ -1,14 +1,25 @@
 import csv
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from attrs import frozen
 
 from seg import Geometry, Labels, SegError, write_label
-from seg.convert import read_json
+from seg.convert import read_json, to_data, write_json
 from seg.models import Evaluation
 from seg.stages.evaluate import evaluate_folders, write_evaluation
+from seg_metrics.overlap import Recall
 
 LABELS = Labels(values={"background": 0, "cell": 1}, file_values={1: 255})
+
+
+@frozen(kw_only=True)
+class Bad:
+    larger_is_better: ClassVar[bool] = True
+
+    def measure(self, truth, predicted, spacing):
+        return 1 / 0
 
 
 class Heard:
@@ -98,3 +109,26 @@ def test_empty_and_absent_folders(folders, tmp_path):
     for folder in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(SegError):
             evaluate_folders(folders[0], folder, LABELS)
+
+
+def test_further_metrics_are_columns_behind_the_others(folders, tmp_path):
+    heard, metrics = Heard(), {"recall": Recall(), "bad": Bad()}
+    result = evaluate_folders(*folders, LABELS, progress=heard, metrics=metrics)
+    write_evaluation(result, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "metrics.json", Evaluation) == result
+    assert result.mean["recall"] == pytest.approx(3 / 4)
+    assert result.mean["bad"] is None
+    assert sum("bad of cell: ZeroDivisionError" in text for text in heard.said) == 2
+    header, *rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    assert header == "case,class,dice,hd95_mm,nsd,truth_voxels,predicted_voxels,recall,bad"
+    assert [row.split(",")[-2:] for row in rows] == [["1.0", ""], ["0.5", ""]]
+
+
+def test_metrics_from_before_there_were_further_ones_are_read(folders, tmp_path):
+    result = evaluate_folders(*folders, LABELS)
+    data = to_data(result)
+    del data["larger_is_better"]
+    for case in data["cases"]:
+        del case["failed"], case["classes"]["cell"]["others"]
+    write_json(tmp_path / "metrics.json", data)
+    assert read_json(tmp_path / "metrics.json", Evaluation) == result

@@ -3,16 +3,30 @@
 import json
 import shutil
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-from attrs import evolve
+from attrs import evolve, frozen
 
+from seg.discovery import discover
 from seg.errors import Exit, SegError
-from seg.models import Case, Configuration, Dataset, Description, Labels, Plan, Topology
+from seg.models import (
+    Case,
+    ComponentUse,
+    Configuration,
+    Dataset,
+    Description,
+    Intensities,
+    Labels,
+    Plan,
+    Topology,
+)
+from seg.normalisation import Normalisers
+from seg.preprocessing import Preparation
 from seg.progress import Silent
-from seg.stages.preprocess import case_digests, preprocess, settings_digest
+from seg.stages.preprocess import case_digests, configuration_of, preprocess, settings_digest
 from seg.store import Store
 
 CASES = ("a", "b", "c", "d")
@@ -55,8 +69,14 @@ def dataset(tmp_path):
     return Dataset(description=make_plan().description, root=tmp_path, layout="test", cases=tuple(cases))
 
 
+def how(plan):
+    configuration = configuration_of(plan, "3d_fullres")
+    return Preparation(plan=plan, configuration=configuration,
+                       normalisers=Normalisers.resolve([configuration], discover()))
+
+
 def run(dataset, folder, plan=None, digests=DIGESTS, progress=None):
-    return preprocess(dataset, plan or make_plan(), "3d_fullres", folder, digests=digests, progress=progress)
+    return preprocess(dataset, how(plan or make_plan()), folder, digests=digests, progress=progress)
 
 
 def times(folder):
@@ -69,8 +89,8 @@ def test_every_case_is_stored(dataset, tmp_path):
     assert (progress.done, progress.total) == (4, 4)
     store = Store(tmp_path / "cases")
     assert store.cases == CASES
-    assert store.manifest.source == settings_digest(plan, plan.configurations["3d_fullres"])
-    store.require(case_digests(plan, plan.configurations["3d_fullres"], DIGESTS))
+    assert store.manifest.source == settings_digest(how(plan))
+    store.require(case_digests(how(plan), DIGESTS))
     loaded = store.load("a")
     assert tuple(loaded.arrays.image.shape) == (1, 6, 8, 8)
     assert (loaded.arrays.label.numpy()[tuple(loaded.index.locations[0].T)] == 1).all()
@@ -172,7 +192,50 @@ def test_a_full_disk_is_seen_at_the_start(dataset, tmp_path, monkeypatch):
     assert Store(tmp_path / "cases").cases == ()
 
 
-def test_an_unknown_configuration_is_refused(dataset, tmp_path):
+def test_an_unknown_configuration_is_refused():
     with pytest.raises(SegError, match="3d_fullres") as caught:
-        preprocess(dataset, make_plan(), "3d", tmp_path / "cases", digests=DIGESTS)
+        configuration_of(make_plan(), "3d")
     assert caught.value.exit_code == Exit.USAGE
+
+
+@frozen(kw_only=True)
+class Mine:
+    uses_intensities: ClassVar[bool] = True
+    gives: object = None
+
+    def normalise(self, channel, inside, intensities):
+        return channel if self.gives is None else self.gives
+
+
+def mine(version="1", **options):
+    use = ComponentUse(kind="normaliser", name="mine", distribution="segplug-mine", version=version)
+    plan = make_plan(normalization=("mine",))
+    return Preparation(plan=plan, configuration=plan.configurations["3d_fullres"],
+                       normalisers=Normalisers(built={"mine": Mine(**options)}, uses={"mine": use}))
+
+
+def test_another_version_of_a_strangers_normaliser_redoes_the_cases(dataset, tmp_path):
+    folder = tmp_path / "cases"
+    preprocess(dataset, mine(), folder, digests=DIGESTS)
+    before = times(folder)
+    preprocess(dataset, mine(), folder, digests=DIGESTS)
+    assert times(folder) == before
+    preprocess(dataset, mine("2"), folder, digests=DIGESTS)
+    assert times(folder) != before
+
+
+def test_intensities_count_where_a_normaliser_uses_them():
+    some = Intensities(mean=1, median=1, std=1, min=0, max=2, percentile_00_5=0, percentile_99_5=2)
+
+    def changes(preparation):
+        other = evolve(preparation, plan=evolve(preparation.plan, intensities=(some,)))
+        return settings_digest(other) != settings_digest(preparation)
+
+    assert changes(mine())
+    assert not changes(how(make_plan()))
+
+
+def test_a_normaliser_that_fails_stops_at_once_with_exit_6(dataset, tmp_path):
+    with pytest.raises(SegError, match="'mine' of segplug-mine 1") as caught:
+        preprocess(dataset, mine(gives="nothing"), tmp_path / "cases", digests=DIGESTS)
+    assert caught.value.exit_code == Exit.PLUGIN

@@ -12,7 +12,19 @@ import typer
 
 from seg.errors import Exit, Record, SegError
 from seg_cli.choosing import EPILOG, take_choice
-from seg_cli.commands import compare, data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
+from seg_cli.commands import (
+    compare,
+    data,
+    diff_plans,
+    evaluate,
+    export,
+    import_nnunet,
+    phantom,
+    plugins,
+    predict,
+    run,
+    stages,
+)
 from seg_cli.console import print_records, warn
 from seg_cli.group import Commands, Stopped, Terminated
 
@@ -36,6 +48,7 @@ app.command("train")(stages.train)
 app.command("validate")(stages.validate)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("import-nnunet")(import_nnunet.import_nnunet)
 app.command("report")(stages.report)
 app.command("phantom")(phantom.phantom)

@@ -42,9 +42,10 @@ def training_svg(folds: Mapping[str, Rows]) -> bytes:
 def metrics_svg(result: Evaluation) -> bytes:
     """A strip of points for each class and metric, one point a case, with median and quartiles behind."""
     names = [name for name in result.class_means if name not in result.absent]
-    figure = Figure(figsize=(3.6 * len(TITLES), 0.5 * len(names) + 1.4), layout="constrained")
+    titles = TITLES | {metric: metric for metric in result.larger_is_better}
+    figure = Figure(figsize=(3.6 * len(titles), 0.5 * len(names) + 1.4), layout="constrained")
     rng = np.random.default_rng(0)
-    for panel, (metric, title) in zip(figure.subplots(1, len(TITLES), squeeze=False)[0], TITLES.items(), strict=True):
+    for panel, (metric, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items(), strict=True):
         for place, name in enumerate(names):
             values = _values(result, name, metric)
             if not values:
@@ -56,14 +57,14 @@ def metrics_svg(result: Evaluation) -> bytes:
                           linewidths=0, zorder=3)
         panel.set_yticks(range(len(names)), names if metric == "dice" else [""] * len(names))
         panel.set_ylim(len(names) - 0.5, -0.5)
-        if metric != "hd95_mm":
+        if metric in {"dice", "nsd"}:
             panel.set_xlim(-0.02, 1.02)
         _plain(panel, title)
     return _svg(figure)
 
 
 def _values(result: Evaluation, name: str, metric: str) -> list[float]:
-    found = [getattr(case.classes[name], metric) for case in result.cases if name in case.classes]
+    found = [case.classes[name].value(metric) for case in result.cases if name in case.classes]
     return [value for value in found if value is not None]
 
 

@@ -74,7 +74,7 @@ def paired_difference(
 def _table(result: Evaluation, names: list[str], classes: list[str], metric: str) -> NDArray[np.float64]:
     """The metric by case and class, NaN where it is not defined."""
     cases = {case.case: case.classes for case in result.cases}
-    values = [[getattr(cases[name][one], metric) if one in cases[name] else None for one in classes] for name in names]
+    values = [[cases[name][one].value(metric) if one in cases[name] else None for one in classes] for name in names]
     return np.array(values, dtype=np.float64).reshape(len(names), len(classes))
 
 

@@ -11,7 +11,7 @@ from seg.kinds import Candidate
 if TYPE_CHECKING:
     import torch
 
-BETTER = {"dice": 1, "nsd": 1, "hd95_mm": -1}  # metric → the sign under which more is better
+LARGER_IS_BETTER = {"dice": True, "nsd": True, "hd95_mm": False}
 
 
 def best_candidate(candidates: Sequence[Candidate], metric: str = "dice") -> Candidate:
@@ -21,16 +21,18 @@ def best_candidate(candidates: Sequence[Candidate], metric: str = "dice") -> Can
 
     Args:
         candidates: at least one.
-        metric: `dice` or `nsd`, of which the largest is best, or `hd95_mm`, of which the smallest is.
+        metric: `dice` or `nsd`, of which the largest is best, `hd95_mm`, of which the smallest is, or a further metric
+            of the evaluations, which say of it what is better.
 
     Raises:
         ValueError: there is no candidate, or no such metric.
     """
     if not candidates:
         raise ValueError("no candidates to choose among")
-    sign = BETTER.get(metric)
-    if sign is None:
-        raise ValueError(f"no metric {metric!r}, expected one of {', '.join(BETTER)}")
+    known = {**candidates[0].evaluation.larger_is_better, **LARGER_IS_BETTER}
+    if metric not in known:
+        raise ValueError(f"no metric {metric!r}, expected one of {', '.join(sorted(known))}")
+    sign = 1 if known[metric] else -1
 
     def worth(candidate: Candidate) -> float:
         value = candidate.evaluation.mean.get(metric)

@@ -290,16 +290,21 @@ class Postprocessor(Protocol):
 class Normaliser(Protocol):
     """How the intensities of a channel are brought to a common scale, before resampling.
 
-    A plan names one for each channel (`Configuration.normalization`).
+    A plan names one for each channel (`Configuration.normalization`); it is built with the defaults of its options, for
+    training and prediction alike. `uses_intensities`: whether it asks for the statistics of the data set; if they
+    change, the cases are prepared anew.
     """
+
+    uses_intensities: ClassVar[bool]
 
     def normalise(
         self, channel: NDArray[np.float32], inside: NDArray[np.bool_] | None, intensities: Intensities | None
     ) -> NDArray[np.float32]:
-        """A channel, float32 (Z, Y, X), cropped to the non-zero region, on the new scale; `channel` stays as it is.
+        """A channel, float32 (Z, Y, X), cropped to the non-zero region, on the new scale; `channel` is read-only.
 
-        `inside` is the non-zero region where the plan wants statistics of it alone (and only it changed), else None.
-        `intensities` are of the foreground over the whole data set, None where the plan has none.
+        The answer is float32 of the same shape, without infinities and NaN; it may be `channel` itself. `inside` is the
+        non-zero region where the plan wants statistics of it alone (and only it changed), else None. `intensities` are
+        of the foreground over the whole data set; None without `uses_intensities`, or where the plan has none.
 
         Raises:
             SegError: the channel's values are not what this normaliser is for.
@@ -308,7 +313,10 @@ class Normaliser(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """How a predicted class is compared with the true one, beside Dice, HD95 and NSD, which are always made."""
+    """How a predicted class is compared with the true one, beside Dice, HD95 and NSD, which are always made.
+
+    It is built with the defaults of its options. `larger_is_better` decides which candidate wins by it.
+    """
 
     larger_is_better: ClassVar[bool]
 
@@ -317,8 +325,9 @@ class Metric(Protocol):
     ) -> float | None:
         """The metric of one class in one case.
 
-        `truth` and `predicted` are maps (Z, Y, X) on the case's own grid, not both empty; `spacing` is in mm. None
-        where it is not defined, which then counts in no mean.
+        `truth` and `predicted` are maps (Z, Y, X) on the case's own grid, not both empty; `spacing` is in mm, its
+        first entry without meaning where there is one slice. None where it is not defined, which then counts in no
+        mean. One that raises, or gives an infinity, NaN or no number, is told by name and counts as not defined.
         """
 
 
@@ -327,7 +336,9 @@ class Exporter(Protocol):
     """A trained model in another program's format."""
 
     def export(self, model: Model, folder: Path) -> tuple[Path, ...]:
-        """Write `model` into the new folder `folder`; returns the files. Each must be whole or not there.
+        """Write `model` into the new, empty folder `folder`; returns the files, at least one, all inside of it.
+
+        The folder takes its final name when all is written; if this fails, nothing is left.
 
         Raises:
             SegError: the model cannot be put into this format, or a package is missing (exit 6).

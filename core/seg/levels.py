@@ -133,7 +133,8 @@ def _joined(parts: Sequence[Level]) -> Level:
     """One level, measured on several folds."""
     first = parts[0].evaluation
     cases = [case for part in parts for case in part.evaluation.cases]
-    return attrs.evolve(parts[0], evaluation=evaluation(cases, list(first.class_means), first.tolerance_mm),
+    return attrs.evolve(parts[0], evaluation=evaluation(cases, list(first.class_means), first.tolerance_mm,
+                                                   first.larger_is_better),
                         seconds=median(part.seconds for part in parts),
                         activation_bytes=max(part.activation_bytes for part in parts))
 

@@ -17,7 +17,7 @@ over how many the others are. Voxels that the truth marks as ignored count for n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,25 +78,42 @@ def mask_metrics(
     return ClassMetrics(dice=dice, hd95_mm=hd95, nsd=nsd, truth_voxels=voxels, predicted_voxels=predicted)
 
 
-def evaluation(cases: Iterable[CaseMetrics], class_names: Sequence[str], tolerance_mm: float = 1.0) -> Evaluation:
-    """The metrics of `cases` with their means: over classes, of the mean over cases in which a class is present."""
-    kept = tuple(cases)
-    means = {name: _class_mean([case.classes[name] for case in kept if name in case.classes]) for name in class_names}
+def evaluation(
+    cases: Iterable[CaseMetrics],
+    class_names: Sequence[str],
+    tolerance_mm: float = 1.0,
+    further: Mapping[str, bool] | None = None,
+) -> Evaluation:
+    """The metrics of `cases` with their means: over classes, of the mean over cases in which a class is present.
+
+    `further` has the names of the further metrics that were made of every case, and whether larger is better.
+    """
+    kept, further = tuple(cases), dict(further or {})
+    metrics = (*METRICS, *further)
+    means = {name: _class_mean([case.classes[name] for case in kept if name in case.classes], metrics)
+             for name in class_names}
     present = [mean for mean in means.values() if mean["cases"]]
     return Evaluation(
         cases=kept,
         class_means=means,
-        mean={metric: _mean([mean[metric] for mean in present]) for metric in METRICS},
+        mean={metric: _mean([mean[metric] for mean in present]) for metric in metrics},
         absent=tuple(name for name, mean in means.items() if not mean["cases"]),
         tolerance_mm=tolerance_mm,
+        larger_is_better=further,
     )
 
 
-def _class_mean(found: list[ClassMetrics]) -> dict[str, float | None]:
-    values = {metric: [getattr(one, metric) for one in found] for metric in METRICS}
+def class_mask(truth: NDArray[np.integer], array: NDArray[np.integer], ids: tuple[int, ...],
+               labels: Labels) -> NDArray[np.bool_]:
+    """Where `array` has one of `ids`, (Z, Y, X), but for voxels that `truth` marks as ignored."""
+    return _mask(array, ids, None if labels.ignore is None else truth != labels.ignore)
+
+
+def _class_mean(found: list[ClassMetrics], metrics: Sequence[str]) -> dict[str, float | None]:
+    values = {metric: [one.value(metric) for one in found] for metric in metrics}
     counted = {f"{prefix}cases": float(sum(value is not None for value in values[metric]))
                for prefix, metric in (("", "dice"), ("hd95_", "hd95_mm"))}
-    return {metric: _mean(values[metric]) for metric in METRICS} | counted
+    return {metric: _mean(values[metric]) for metric in metrics} | counted
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -31,8 +31,9 @@ from seg.kinds import Architecture, Ensembler, Postprocessor
 from seg.levels import at_level
 from seg.model_files import MANIFEST, ModelDescription, read_model
 from seg.models import ComponentUse, Configuration, Spacing3, Topology
+from seg.normalisation import Normalisers, names_of
 from seg.patches import with_previous
-from seg.preprocessing import Prepared, prepare
+from seg.preprocessing import Preparation, Prepared, prepare
 from seg.provenance import build_component, version_records
 from seg.registry import Registry
 from seg.restoring import (
@@ -63,6 +64,7 @@ class Model:
     networks: dict[str, list[nn.Module]]  # configuration → one for each fold
     postprocessor: Postprocessor | None = None  # None: label maps stay as they are
     records: tuple[Record, ...] = ()
+    normalisers: Normalisers = attrs.field(factory=Normalisers)  # none where only prepared images are predicted
 
     def predict(self, image: NDArray[Any] | sitk.Image, spacing: Sequence[float] | None = None) -> Any:
         """The label map of one image, in the files' own values.
@@ -172,7 +174,8 @@ class Model:
         self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str
     ) -> tuple[Prepared, Tensor | FileMaps]:
         plan, configurations = self.description.plan, self.description.configurations
-        prepared = prepare(array, spacing, plan, configurations[name], case=case)
+        how = Preparation(plan=plan, configuration=configurations[name], normalisers=self.normalisers)
+        prepared = prepare(array, spacing, how, case=case)
         image = torch.as_tensor(prepared.image).to(self.device)
         if stage := configurations[name].previous_stage:
             before, given = self._predicted(stage, array, spacing, case)
@@ -224,6 +227,7 @@ def load(
     registry = registry or discover()
     architecture = build_component(registry, description.architecture)
     ensembler = build_component(registry, description.ensembler)
+    normalisers = _normalisers(description, registry)
     where = choose_device(device)
     chosen = (options or PredictOptions()).settled
     networks: dict[str, list[nn.Module]] = {}
@@ -239,7 +243,20 @@ def load(
         chosen = attrs.evolve(chosen, autocast=description.autocast)
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
                  ensembler=ensembler, networks=networks, postprocessor=_postprocessor(description, registry),
-                 records=version_records(description.needed_components, registry))
+                 normalisers=normalisers, records=version_records(description.needed_components, registry))
+
+
+def _normalisers(description: ModelDescription, registry: Registry) -> Normalisers:
+    """What the model's plan names, as recorded; models from before they were recorded take what is installed."""
+    needed = [description.configurations[name] for name in description.needed]
+    recorded = {name: use for use in description.components if use.kind == "normaliser"
+                for name in (use.name, f"{use.distribution}:{use.name}")}
+    known = {name: recorded[name] for name in names_of(needed) if name in recorded}
+    rest = [attrs.evolve(one, normalization=tuple(name for name in one.normalization if name not in known))
+            for one in needed]
+    found = Normalisers.resolve(rest, registry)
+    return Normalisers(built={**found.built, **{name: build_component(registry, use) for name, use in known.items()}},
+                       uses={**found.uses, **known})
 
 
 def _postprocessor(description: ModelDescription, registry: Registry) -> Postprocessor | None:

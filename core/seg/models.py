@@ -187,7 +187,7 @@ class Configuration:
     patch: tuple[int, ...]
     batch: int = field(validator=ge(1))
     topology: Topology
-    normalization: tuple[str, ...]  # ct, zscore, none, rescale_to_0_1, rgb_to_0_1: one for each channel
+    normalization: tuple[str, ...]  # the names of normalisers, one for each channel
     use_mask_for_norm: tuple[bool, ...]
     mirror_axes: tuple[int, ...]
     batch_dice: bool = False
@@ -267,21 +267,31 @@ class CaseProperties:
 
 @frozen(kw_only=True)
 class ClassMetrics:
-    """Metrics of one class in one case; None where a metric is not defined (see `seg.metrics`)."""
+    """Metrics of one class in one case; None where a metric is not defined (see `seg.metrics`).
+
+    `others` has the further metrics that were asked for (`metrics.also`), by their names.
+    """
 
     dice: float | None
     hd95_mm: float | None
     nsd: float | None
     truth_voxels: int
     predicted_voxels: int
+    others: dict[str, float | None] = field(factory=dict)
+
+    def value(self, metric: str) -> float | None:
+        """The value of a metric by its name; None where it is not defined, or was not asked for."""
+        own = {"dice": self.dice, "hd95_mm": self.hd95_mm, "nsd": self.nsd}
+        return own[metric] if metric in own else self.others.get(metric)
 
 
 @frozen(kw_only=True)
 class CaseMetrics:
-    """Metrics of one case, for each foreground class by name."""
+    """Metrics of one case, for each foreground class by name; `failed` tells which could not be made, and why."""
 
     case: str
     classes: dict[str, ClassMetrics]
+    failed: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -289,7 +299,7 @@ class Evaluation:
     """Metrics of a set of cases.
 
     Means are over classes of the mean over cases in which the class is present in truth or prediction; `absent` names
-    the classes that are present nowhere, which count nowhere.
+    the classes that are present nowhere, which count nowhere. `larger_is_better` has the further metrics.
     """
 
     cases: tuple[CaseMetrics, ...]
@@ -297,3 +307,9 @@ class Evaluation:
     mean: dict[str, float | None]  # metric → mean over classes
     absent: tuple[str, ...] = ()
     tolerance_mm: float = field(default=1.0, validator=gt(0))
+    larger_is_better: dict[str, bool] = field(factory=dict)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Which further metrics could not be made of which cases, and why; one sentence each."""
+        return tuple(f"case {case.case}: {told}" for case in self.cases for told in case.failed)

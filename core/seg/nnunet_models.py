@@ -20,6 +20,7 @@ from seg.models import ComponentUse, Configuration, Description, Plan
 from seg.nnunet_checkpoint import Checkpoint, read_checkpoint
 from seg.nnunet_files import read_description
 from seg.nnunet_plans import plan_from_nnunet
+from seg.normalisation import Normalisers
 from seg.registry import Registry
 from seg.settings import Settings
 from seg.stages.plan import plan_faults
@@ -67,9 +68,10 @@ def import_nnunet(folder: Path, registry: Registry) -> Imported:
         weights[member.weights] = _weights(architecture, configuration, checkpoints.pop(fold), file)
         members.append(member)
     _, ensembler = registry.build("ensembler", Settings().ensembler)
+    normalisers = Normalisers.resolve([configuration], registry).uses.values()
     description = ModelDescription(
         plan=plan, configurations=plan.configurations, members=tuple(members), chosen=(configuration.name,),
-        architecture=use, ensembler=ensembler, components=(use, ensembler), autocast="off",
+        architecture=use, ensembler=ensembler, components=(use, ensembler, *normalisers), autocast="off",
         half_sums=True, made_by=f"segplug {version('segplug')}, from nnU-Net's {folder.name}",
     )
     if first.trainer != TRAINER:

@@ -1,110 +1,120 @@
-"""Intensities on a common scale, channel by channel, before resampling (Isensee et al. 2021)."""
+"""Intensities on a common scale, channel by channel, before resampling (Isensee et al. 2021).
+
+A plan names a normaliser for each channel; here the names are resolved, once, and applied to cases.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from attrs import field, frozen
 from numpy.typing import NDArray
 
-from seg.errors import Exit, Record, SegError, nearest
-from seg.models import Intensities
+from seg.errors import Exit, Record, SegError, tell
+from seg.kinds import Normaliser
+from seg.models import ComponentUse, Configuration, Intensities
+from seg.registry import Registry
 
 Channel = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-_TINY = 1e-8  # the least divisor: a constant image has no spread
+OURS = "segplug"  # its normalisers are versioned by `seg.stages.preprocess.VERSION`
+
+
+@frozen(kw_only=True)
+class Normalisers:
+    """Normalisers by the names that plans have for them, and the record of each use."""
+
+    built: dict[str, Normaliser] = field(factory=dict)
+    uses: dict[str, ComponentUse] = field(factory=dict)
+
+    @classmethod
+    def resolve(cls, configurations: Iterable[Configuration], registry: Registry) -> Normalisers:
+        """All that `configurations` name, with default options.
+
+        Raises:
+            SegError: a name that no plugin offers (exit 2), a plugin that is broken or clashes (exit 6).
+        """
+        found = {name: registry.build("normaliser", name) for name in names_of(configurations)}
+        return cls(built={name: built for name, (built, _) in found.items()},
+                   uses={name: use for name, (_, use) in found.items()})
+
+    def use_intensities(self, configuration: Configuration) -> bool:
+        """Whether any channel is normalised by the statistics of the data set."""
+        return any(self.built[name].uses_intensities for name in configuration.normalization)
+
+    def of_others(self, configuration: Configuration) -> list[ComponentUse]:
+        """The uses of normalisers that do not ship with seg, whose versions decide results too."""
+        uses = (self.uses[name] for name in names_of([configuration]))
+        return [use for use in uses if use.distribution != OURS]
+
+
+def names_of(configurations: Iterable[Configuration]) -> list[str]:
+    """The names of all normalisers, each once."""
+    return list(dict.fromkeys(name for one in configurations for name in one.normalization))
 
 
 def normalise(
     image: NDArray[np.float32],
-    schemes: Sequence[str],
-    use_mask: Sequence[bool],
+    configuration: Configuration,
+    normalisers: Normalisers,
     intensities: Sequence[Intensities],
     inside: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """`image` with every channel normalised by its scheme.
+    """`image` with every channel normalised as the configuration says.
 
     Args:
-        image: float32 (C, Z, Y, X), cropped to the non-zero region.
-        schemes: `ct`, `zscore`, `none`, `rescale_to_0_1` or `rgb_to_0_1`, one for each channel.
-        use_mask: whether mean and spread of a z-score are of `inside` alone, and applied there alone.
-        intensities: statistics of each channel over the data set; asked for by `ct`.
+        image: float32 (C, Z, Y, X), cropped to the non-zero region; not changed.
+        configuration: names a normaliser for each channel, and says which are of `inside` alone.
+        normalisers: those it names.
+        intensities: statistics of each channel over the data set, for those that use them.
         inside: bool (Z, Y, X).
 
     Returns:
         A new float32 array (C, Z, Y, X).
 
     Raises:
-        SegError: a scheme has no such name, or the numbers of channels differ, or a channel of `rgb_to_0_1` leaves
-            0…255.
+        SegError: the numbers of channels differ, or a channel is not what its normaliser is for (exit 3); a normaliser
+            fails, or gives something else than a finite float32 channel of the same shape (SEG-P03, exit 6).
     """
-    _same_channels(len(image), len(schemes), len(use_mask))
+    names, masked = configuration.normalization, configuration.use_mask_for_norm
+    _same_channels(len(image), len(names), len(masked))
     channels = []
-    for channel, scheme in enumerate(schemes):
-        if scheme not in _SCHEMES:
-            raise SegError(Record(code="SEG-C09", found=f"normalisation {scheme!r} of channel {channel}",
-                                  expected="one of " + ", ".join(_SCHEMES), advice=nearest(scheme, list(_SCHEMES))),
-                           Exit.USAGE)
-        statistics = intensities[channel] if channel < len(intensities) else None
-        mask = inside if use_mask[channel] else None
-        channels.append(np.asarray(_SCHEMES[scheme](image[channel], mask, statistics), dtype=np.float32))
-    if len(channels) == 1 and scheme != "none":  # a copy already
+    for number, name in enumerate(names):
+        one = normalisers.built[name]
+        statistics = intensities[number] if one.uses_intensities and number < len(intensities) else None
+        channel = image[number].view()
+        channel.flags.writeable = False
+        use = normalisers.uses[name]
+        try:
+            found = one.normalise(channel, inside if masked[number] else None, statistics)
+        except (SegError, MemoryError):
+            raise
+        except Exception as error:
+            raise _fault(use, number, f"failed: {tell(error)}") from error
+        _check(found, channel, use, number)
+        channels.append(found)
+    if len(channels) == 1 and not np.may_share_memory(channels[0], image):  # a copy already
         return np.ascontiguousarray(channels[0])[None]
     return np.stack(channels)
 
 
-def _same_channels(channels: int, schemes: int, masks: int) -> None:
-    if not channels == schemes == masks:
+def _same_channels(channels: int, names: int, masks: int) -> None:
+    if not channels == names == masks:
         raise SegError(Record(code="SEG-D15", found=f"{channels} channels in the image",
-                              expected=f"{schemes}, as many as the plan has normalisations"))
+                              expected=f"{names}, as many as the plan has normalisations"))
 
 
-def _ct(channel: Channel, _: Mask | None, statistics: Intensities | None) -> Channel:
-    if statistics is None:
-        raise SegError(Record(code="SEG-C09", found="the plan has no intensities of a channel that is ct",
-                              expected="mean, std and percentiles of the foreground", advice="Make the plan anew."),
-                       Exit.USAGE)
-    result = np.clip(channel, statistics.percentile_00_5, statistics.percentile_99_5)
-    result -= statistics.mean
-    result /= max(statistics.std, _TINY)
-    return result
+def _check(found: object, channel: Channel, use: ComponentUse, number: int) -> None:
+    """What a normaliser gave must be a channel that can be trained on."""
+    wanted = f"float32 of shape {channel.shape}"
+    if not isinstance(found, np.ndarray):
+        raise _fault(use, number, f"gave {type(found).__name__}", f"an array, {wanted}")
+    if found.dtype != np.float32 or found.shape != channel.shape:
+        raise _fault(use, number, f"gave {found.dtype} of shape {found.shape}", wanted)
+    if not np.isfinite(found).all() and np.isfinite(channel).all():
+        raise _fault(use, number, "made values that are no numbers of a channel without any", "finite values")
 
 
-def _zscore(channel: Channel, inside: Mask | None, _: Intensities | None) -> Channel:
-    if inside is None:
-        mean, std = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
-        return (channel - np.float32(mean)) / np.float32(max(std, _TINY))
-    result = channel.copy()
-    values = channel[inside]
-    if values.size:
-        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        result[inside] = (values - np.float32(mean)) / np.float32(max(std, _TINY))
-    return result
-
-
-def _none(channel: Channel, _: Mask | None, __: Intensities | None) -> Channel:
-    return channel
-
-
-def _rescale(channel: Channel, _: Mask | None, __: Intensities | None) -> Channel:
-    low, high = channel.min(), channel.max()
-    result: Channel = (channel - low) / max(high - low, np.float32(_TINY))
-    return result
-
-
-def _rgb(channel: Channel, _: Mask | None, __: Intensities | None) -> Channel:
-    low, high = float(channel.min()), float(channel.max())
-    if low < 0 or high > 255:
-        raise SegError(Record(code="SEG-D24", found=f"values from {low:g} to {high:g} in a channel of rgb_to_0_1",
-                              expected="values from 0 to 255",
-                              advice="Give the channel another name, 'zscore' for instance."))
-    return channel / np.float32(255)
-
-
-_SCHEMES: dict[str, Callable[[Channel, Mask | None, Intensities | None], Channel]] = {
-    "ct": _ct,
-    "zscore": _zscore,
-    "none": _none,
-    "rescale_to_0_1": _rescale,
-    "rgb_to_0_1": _rgb,
-}
+def _fault(use: ComponentUse, number: int, found: str, expected: str = "") -> SegError:
+    return SegError(Record(code="SEG-P03", found=f"normaliser {use.name!r} of {use.distribution} {use.version} {found}"
+                           f" (channel {number})", expected=expected), Exit.PLUGIN)

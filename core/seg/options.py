@@ -82,7 +82,17 @@ def fill(kind: type, values: dict[str, Any], where: str) -> Any:
                     advice=nearest(name, known)) for name in unknown],
             Exit.USAGE,
         )
-    return from_data(values, kind, file=where)
+    return from_data(_split(values, kind), kind, file=where)
+
+
+def _split(values: dict[str, Any], kind: type) -> dict[str, Any]:
+    """`values` with `a,b` for an option that is a list of names as that list, so that `--set` needs no quotes."""
+    if not any(isinstance(value, str) for value in values.values()):
+        return values
+    attrs.resolve_types(kind)
+    lists = {field.name for field in attrs.fields(kind) if field.type == tuple[str, ...]}
+    return {name: [part.strip() for part in value.split(",") if part.strip()]
+            if name in lists and isinstance(value, str) else value for name, value in values.items()}
 
 
 def parse_value(text: str) -> Any:

@@ -15,11 +15,20 @@ from torch import Tensor
 
 from seg.cropping import bounding_box, nonzero_mask
 from seg.models import CaseProperties, Configuration, Labels, Plan, Size3, Spacing3
-from seg.normalisation import normalise
+from seg.normalisation import Normalisers, normalise
 from seg.resampling import resample, resample_label, resampled_shape
 
 ANNOTATED = -1  # key of `class_locations` under an ignore label: every voxel somebody looked at
 _AT_LEAST, _FRACTION = 10_000, 0.01  # locations kept of each class (nnU-Net 2.8)
+
+
+@frozen(kw_only=True)
+class Preparation:
+    """How the cases of one configuration are prepared: as planned, with the normalisers that the plan names."""
+
+    plan: Plan
+    configuration: Configuration
+    normalisers: Normalisers
 
 
 @frozen(kw_only=True, eq=False)
@@ -34,8 +43,7 @@ class Prepared:
 def prepare(
     array: NDArray[np.float32],
     spacing: Spacing3,
-    plan: Plan,
-    configuration: Configuration,
+    how: Preparation,
     label: NDArray[np.integer] | None = None,
     case: str = "",
 ) -> Prepared:
@@ -44,14 +52,14 @@ def prepare(
     Args:
         array: float32 (C, Z, Y, X), the reader's axes; not changed.
         spacing: of `array`, mm, the reader's axes.
-        plan: for the order of the axes and the intensities of the data set.
-        configuration: of `plan`.
+        how: the plan, for the order of the axes and the intensities of the data set; its configuration; normalisers.
         label: ids (Z, Y, X); in the result -1 where it is background outside the non-zero region.
         case: name, for the properties.
 
     Raises:
-        SegError: the image does not fit the plan's normalisation.
+        SegError: the image does not fit the plan's normalisation, or a normaliser fails (exit 6).
     """
+    plan, configuration = how.plan, how.configuration
     forward = plan.transpose_forward
     image = array.transpose(0, *(axis + 1 for axis in forward))
     mask = nonzero_mask(image)
@@ -64,8 +72,7 @@ def prepare(
         target = label.transpose(forward)[box].astype(np.int8 if small else np.int16)
         target[(target == 0) & ~inside] = -1
         inside = target >= 0
-    normalised = normalise(image, configuration.normalization, configuration.use_mask_for_norm, plan.intensities,
-                           inside)
+    normalised = normalise(image, configuration, how.normalisers, plan.intensities, inside)
     del mask, inside  # what is as large as the image goes as soon as it may
     shape = (array.shape[1], array.shape[2], array.shape[3])
     properties = CaseProperties(case=case, spacing=spacing, shape=shape, crop_start=start, crop_stop=stop)

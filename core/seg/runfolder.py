@@ -7,19 +7,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from seg.convert import load_json, read_json, write_json
 from seg.errors import Exit, Record, SegError
-from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Planner, Postprocessor, Sampler
+from seg.further import refuse_unknown_metric, resolve_metrics
+from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Metric, Planner, Postprocessor, Sampler
 from seg.models import ComponentUse, Dataset, Fingerprint, Plan
+from seg.normalisation import Normalisers
 from seg.registry import Registry
 from seg.settings import Settings, differences, read_settings, write_settings
 
 
 @frozen(kw_only=True)
 class Components:
-    """The chosen component of each kind, and the record of each use."""
+    """The chosen component of each kind, and the record of each use.
+
+    `uses` goes by kind; normalisers and metrics, of which there may be several, go by kind and name.
+    """
 
     fingerprinter: Fingerprinter
     planner: Planner
@@ -28,6 +33,8 @@ class Components:
     sampler: Sampler
     ensembler: Ensembler
     postprocessor: Postprocessor
+    metrics: dict[str, Metric] = field(factory=dict)
+    normalisers: Normalisers = field(factory=Normalisers)
     uses: dict[str, ComponentUse]
 
     @classmethod
@@ -44,7 +51,20 @@ class Components:
         for kind, name in names.items():
             chosen = name or built["planner"].default_architecture
             built[kind], uses[kind] = registry.build(kind, chosen, settings.of(kind))
-        return cls(**built, uses=uses)
+        metrics, more = resolve_metrics(settings.metrics.also, registry)
+        uses |= {f"metric {name}": use for name, use in more.items()}
+        refuse_unknown_metric(built["ensembler"], metrics)
+        return cls(**built, metrics=metrics, uses=uses)
+
+    def with_normalisers(self, plan: Plan, registry: Registry) -> Components:
+        """The same, with the normalisers that a plan names.
+
+        Raises:
+            SegError: unknown names (exit 2), plugins that are broken or clash (exit 6).
+        """
+        found = Normalisers.resolve(plan.configurations.values(), registry)
+        uses = {f"normaliser {name}": use for name, use in found.uses.items()}
+        return evolve(self, normalisers=found, uses={**self.uses, **uses})
 
 
 @frozen

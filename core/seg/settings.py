@@ -78,6 +78,7 @@ class MetricOptions:
     """How predictions are compared with the truth."""
 
     tolerance_mm: float = option(1.0, "tolerance of the surface Dice (NSD); pixels where there is no spacing", ge=0.01)
+    also: tuple[str, ...] = option((), "further metrics beside Dice, HD95 and NSD: recall,lesion_f1 for example")
 
 
 @frozen(kw_only=True)
@@ -114,6 +115,9 @@ class Settings:
 GROUPS: dict[str, type] = {"data": DataOptions, "train": TrainOptions, "predict": PredictOptions,
                            "metrics": MetricOptions}
 
+TABLES = tuple(kind for kind in KINDS if kind not in {"normaliser", "metric"})
+"""The kinds whose options can be set; the others are chosen by several names, each with its defaults."""
+
 
 def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> Settings:
     """Settings from a TOML file, `KIND.OPTION=VALUE` texts and what the command line gave, later ones winning.
@@ -127,10 +131,10 @@ def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> 
         group, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
             raise usage_error(f"--set {text!r}", expected="KIND.OPTION=VALUE, for example planner.vram_gb=11")
-        _refuse_unknown([([group], [*KINDS, *GROUPS], "--set")])
+        _refuse_unknown([([group], [*TABLES, *GROUPS], "--set")])
         tables.setdefault(group, {})[name] = parse_value(value.strip())
     run = {**tables.get("run", {}), **given}
-    options = {kind: tables[kind] for kind in KINDS if kind in tables}
+    options = {kind: tables[kind] for kind in TABLES if kind in tables}
     filled = {name: fill(kind, tables.get(name, {}), name) for name, kind in GROUPS.items()}
     settings = from_data(run, Settings, file=str(file or "settings"))
     settings = attrs.evolve(settings, options=options, **filled)
@@ -210,7 +214,7 @@ def _load_tables(file: Path) -> dict[str, dict[str, Any]]:
                           file=str(file))
     runs = [item.name for item in attrs.fields(Settings) if item.name not in ("options", *GROUPS)]
     known = {"run": runs, **{name: [item.name for item in attrs.fields(kind)] for name, kind in GROUPS.items()}}
-    _refuse_unknown([(list(tables), ["run", *KINDS, *GROUPS], str(file)),
+    _refuse_unknown([(list(tables), ["run", *TABLES, *GROUPS], str(file)),
                      *((list(tables.get(name, {})), keys, f"{file} [{name}]") for name, keys in known.items())])
     return tables
 

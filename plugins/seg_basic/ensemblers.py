@@ -34,8 +34,7 @@ class MeanEnsembler:
 class NoEnsembler:
     """The best configuration alone. Folds of it, where several are given, are still averaged."""
 
-    metric: str = option("dice", "the mean that chooses; of hd95_mm the smallest is best",
-                         choices=("dice", "nsd", "hd95_mm"))
+    metric: str = option("dice", "the mean that chooses: dice, nsd, hd95_mm (the smallest), or one of metrics.also")
 
     def select(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
         """The single configuration of the best mean; pairs (`a+b`) are left out."""

@@ -1,4 +1,4 @@
-"""nnU-Net's rules: fingerprint, planner and its presets, sampler, augmenter, ensembler, post-processor.
+"""nnU-Net's rules: fingerprint, planner and its presets, normalisers, sampler, augmenter, ensembler, post-processor.
 
 Isensee et al. 2021.
 """
@@ -21,6 +21,17 @@ def seg_planners() -> Iterable[Offer]:
     yield Offer("resenc_m", "seg_nnunet.planner:ResEncMPlanner", "nnU-Net's ResEnc M preset, for 8 GB.")
     yield Offer("resenc_l", "seg_nnunet.planner:ResEncLPlanner", "nnU-Net's ResEnc L preset, for 24 GB.")
     yield Offer("resenc_xl", "seg_nnunet.planner:ResEncXLPlanner", "nnU-Net's ResEnc XL preset, for 40 GB.")
+
+
+@hookimpl
+def seg_normalisers() -> Iterable[Offer]:
+    """Offer nnU-Net's normalisers."""
+    where = "seg_nnunet.normalisers"
+    yield Offer("ct", f"{where}:CTNormaliser", "Clipped and scaled by the foreground of the whole data set.")
+    yield Offer("zscore", f"{where}:ZScoreNormaliser", "Mean 0 and spread 1 of each image.")
+    yield Offer("none", f"{where}:NoNormaliser", "As it is.")
+    yield Offer("rescale_to_0_1", f"{where}:RescaleNormaliser", "From the least and the largest value to 0 and 1.")
+    yield Offer("rgb_to_0_1", f"{where}:RGBNormaliser", "From 0 and 255 to 0 and 1.")
 
 
 @hookimpl

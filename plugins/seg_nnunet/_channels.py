@@ -7,18 +7,32 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from seg import Description, Direction, Fingerprint, opposite_pairs
+from seg import Description, Direction, Fingerprint, opposite_pairs, usage_error
 from seg_nnunet._words import counted
 
 SCHEMES = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "rescale_to_0_1", "rgb_to_0_1": "rgb_to_0_1",
            "zscore": "zscore"}
+WHOLE = ("ct", "none", "rescale_to_0_1", "rgb_to_0_1")  # nnU-Net's schemes that know no region
 MASKED_BELOW = 0.75  # a crop smaller than this share of the image means that most of it was padding
 X_AXIS = 2  # of an array (z, y, x)
 USUAL_AXES = {"LR": 2, "AP": 1, "SI": 0}
 
 
-def normalization(channels: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """The scheme of each channel by its exact name (upper or lower case), and why."""
+def normalization(channels: Sequence[str], given: Sequence[str] = ()) -> tuple[tuple[str, ...], str]:
+    """The normaliser of each channel by its exact name (upper or lower case), and why.
+
+    `given`, the option of the planner, has one name for all channels, or one for each.
+
+    Raises:
+        SegError: another number of names (exit 2).
+    """
+    if given:
+        if len(given) not in {1, len(channels)}:
+            raise usage_error(f"planner.normalization names {len(given)} normalisers",
+                              expected=f"one, or one for each of {counted(len(channels), 'channel')}")
+        schemes, why = normalization(channels)
+        names = ",".join(given)
+        return tuple(given) * (len(channels) // len(given)), f"Set by planner.normalization={names}. Without it: {why}"
     schemes = tuple(SCHEMES.get(channel.casefold(), "zscore") for channel in channels)
     words = [f"{channel!r} → {scheme}" for channel, scheme in zip(channels, schemes, strict=True)]
     unknown = [channel for channel in channels if channel.casefold() not in SCHEMES]
@@ -33,8 +47,8 @@ def masked(schemes: Sequence[str], fingerprint: Fingerprint) -> tuple[tuple[bool
     size = fingerprint.relative_size_after_cropping
     if size < MASKED_BELOW:
         why = (f"Cropping left {size:.2f} of the voxels (median), under {MASKED_BELOW}: what is zero is no tissue, and "
-               "would draw down mean and deviation. Schemes other than zscore take every voxel.")
-        return tuple(scheme == "zscore" for scheme in schemes), why
+               f"would draw down mean and deviation. {', '.join(WHOLE)} take every voxel.")
+        return tuple(scheme not in WHOLE for scheme in schemes), why
     why = (f"Cropping left {size:.2f} of the voxels (median), not under {MASKED_BELOW}; else zscore would leave out "
            "what is zero.")
     return (False,) * len(schemes), why

@@ -38,6 +38,7 @@ class Choices:
     limits: Preset
     spacing: tuple[float, ...]
     mirroring: str
+    normalization: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -76,11 +77,11 @@ def plan_by_rules(
     """The plan of a data set by nnU-Net's rules; from `transpose_forward` on, axes are transposed.
 
     Raises:
-        SegError: a bad override of the spacing (exit 2), or nothing fits the memory (exit 5).
+        SegError: a bad override of the spacing or of the normalisers (exit 2), or nothing fits the memory (exit 5).
     """
     spacing, why = target_spacing(fingerprint, choices.spacing)
     order = axis_order(spacing)
-    schemes, normalization_reason = normalization(description.channel_names)
+    schemes, normalization_reason = normalization(description.channel_names, choices.normalization)
     masks, mask_reason = masked(schemes, fingerprint)
     mirror = mirroring(choices.mirroring, fingerprint, description, order)
     original_spacing, original_shape = original_medians(fingerprint, order)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 class NnUNetEnsembler:
     """The single configuration or the pair that is best in cross-validation; nnU-Net's choice is by Dice."""
 
-    metric: str = option("dice", "the mean that chooses; of hd95_mm the smallest is best",
-                         choices=("dice", "nsd", "hd95_mm"))
+    metric: str = option("dice", "the mean that chooses: dice, nsd, hd95_mm (the smallest), or one of metrics.also")
 
     def select(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
         """The configurations of the best candidate: one, or the two of a pair that is named `a+b`.

@@ -93,6 +93,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     from seg.convert import dump_json, load_json, write_json
     from seg.listening import amended
     from seg.nnunet_files import plan_to_nnunet, read_description, read_fingerprint_file
+    from seg.normalisation import Normalisers
     from seg.settings import read_settings
     from seg.stages.plan import make_plan
 
@@ -105,6 +106,7 @@ def plan(  # noqa: PLR0913 - one parameter for each flag of the command
     found = make_plan(read_fingerprint_file(fingerprint_file), description, rules, rules_use.name, network,
                       network_use.name, "", {"planner": rules_use, "architecture": network_use})
     found = amended(found, None, registry)
+    Normalisers.resolve(found.configurations.values(), registry)  # a name that nobody offers is told now
     if export_nnunet:
         write_json(export_nnunet, plan_to_nnunet(found))
     if out:
@@ -136,17 +138,23 @@ def preprocess(
     from seg.errors import Exit
     from seg.listening import Listening
     from seg.nnunet_files import read_plan_file
+    from seg.normalisation import Normalisers
+    from seg.preprocessing import Preparation
+    from seg.stages.preprocess import configuration_of
     from seg.stages.preprocess import preprocess as preprocess_cases
 
     with ConsoleProgress() as progress:
         dataset, report = _checked(context, data, labels, progress, needs_folds=False)
+        registry = chosen_plugins(context)
         chosen = read_plan_file(plan_file, dataset.description)
+        configuration = configuration_of(chosen, config)
+        how = Preparation(plan=chosen, configuration=configuration,
+                          normalisers=Normalisers.resolve([configuration], registry))
         faults = [record for record in report.errors if record.case is None]
         if faults:
             print_records(faults)
             raise typer.Exit(int(Exit.DATA))
-        refused = preprocess_cases(dataset, chosen, config, out, digests=report.digests,
-                                   progress=Listening(progress, chosen_plugins(context)))
+        refused = preprocess_cases(dataset, how, out, digests=report.digests, progress=Listening(progress, registry))
     print_records(refused)
     if refused:
         raise typer.Exit(int(Exit.PARTLY))

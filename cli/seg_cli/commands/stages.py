@@ -77,5 +77,5 @@ def _fold(run: Path, config: str, fold: str, registry: Registry) -> Fold:
     plan = folder.plan()
     if config not in plan.configurations:
         raise usage_error(f"configuration {config!r}", expected=f"one of {', '.join(plan.configurations)}")
-    components = Components.resolve(settings, registry)
+    components = Components.resolve(settings, registry).with_normalisers(plan, registry)
     return Fold(folder=folder, settings=settings, components=components, plan=plan, configuration=config, fold=fold)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import astuple, evolve
+from attrs import evolve
 from numpy.typing import NDArray
 
 from seg._geometry import differences
 from seg.convert import write_json
 from seg.errors import Record, SegError
 from seg.files import write_text
+from seg.further import directions, with_further
 from seg.images import Geometry, read_label
 from seg.inputs import case_name, list_images
+from seg.kinds import Metric
 from seg.metrics import case_metrics, evaluation
 from seg.models import CaseMetrics, Evaluation, Labels
 from seg.progress import Progress, Silent
 
 COLUMNS = ("case", "class", "dice", "hd95_mm", "nsd", "truth_voxels", "predicted_voxels")
+Pair = tuple[NDArray[Any], NDArray[Any], Geometry]
 
 
 def evaluate_folders(
@@ -30,6 +34,7 @@ def evaluate_folders(
     labels: Labels | None = None,
     tolerance_mm: float = 1.0,
     progress: Progress | None = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
     """Metrics of every file in the folder `prediction`, against the file of the same name in `truth`.
 
@@ -41,31 +46,33 @@ def evaluate_folders(
         labels: the classes; None takes every value that occurs as a class named by it.
         tolerance_mm: of the surface Dice.
         progress: is told of each case and of the warnings.
+        metrics: further ones, by name (see `seg.further`).
 
     Raises:
         SegError: a prediction without a truth (D40), two grids that differ (D01, D02, D03), a file that cannot be read;
             the faults of all cases in one.
     """
-    progress = progress or Silent()
+    progress, metrics = progress or Silent(), metrics or {}
     pairs = _pairs(truth, prediction, progress)
     cases: list[CaseMetrics] = []
     faults: list[Record] = []
     progress.start("evaluate", len(pairs))
     for name, (true_file, file) in pairs.items():
         try:
-            cases.append(_compare(name, true_file, file, labels, tolerance_mm))
+            cases.append(_compare(name, read_pair(true_file, file, labels), labels, tolerance_mm, metrics))
         except SegError as error:
             faults += [evolve(record, case=name) for record in error.records]
         progress.advance()
     if faults:
         raise SegError(faults)
     names = list(labels.foreground) if labels else sorted({name for case in cases for name in case.classes}, key=int)
-    return evaluation(cases, names, tolerance_mm)
+    result = evaluation(cases, names, tolerance_mm, directions(metrics))
+    for told in result.failed:
+        progress.say(told)
+    return result
 
 
-def read_pair(
-    truth: Path, prediction: Path, labels: Labels | None = None
-) -> tuple[NDArray[Any], NDArray[Any], Geometry]:
+def read_pair(truth: Path, prediction: Path, labels: Labels | None = None) -> Pair:
     """Two label maps as ids (Z, Y, X), and the grid that they share; see `seg.read_label`.
 
     Raises:
@@ -85,9 +92,12 @@ def write_evaluation(result: Evaluation, folder: Path, stem: str = "metrics") ->
     """Write `<stem>.json`, all of it, and `<stem>.csv`, one row for each case and class; undefined values are empty."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *result.larger_is_better])
     for case in result.cases:
-        writer.writerows([case.case, name, *astuple(found)] for name, found in case.classes.items())
+        for name, found in case.classes.items():
+            further = [found.value(metric) for metric in result.larger_is_better]
+            writer.writerow([case.case, name, found.dice, found.hd95_mm, found.nsd, found.truth_voxels,
+                             found.predicted_voxels, *further])
     write_text(folder / f"{stem}.csv", table.getvalue())
     write_json(folder / f"{stem}.json", result)
 
@@ -111,9 +121,13 @@ def _pairs(truth: Path, prediction: Path, progress: Progress) -> dict[str, tuple
     return {name: (truths[name], path) for name, path in files.items()}
 
 
-def _compare(name: str, truth: Path, prediction: Path, labels: Labels | None, tolerance_mm: float) -> CaseMetrics:
-    true, predicted, grid = read_pair(truth, prediction, labels)
-    return case_metrics(true, predicted, labels or _found(true, predicted), grid.spacing_zyx, tolerance_mm, name)
+def _compare(
+    name: str, pair: Pair, labels: Labels | None, tolerance_mm: float, metrics: Mapping[str, Metric]
+) -> CaseMetrics:
+    true, predicted, grid = pair
+    classes = labels or _found(true, predicted)
+    found = case_metrics(true, predicted, classes, grid.spacing_zyx, tolerance_mm, name)
+    return with_further(found, true, predicted, classes, grid.spacing_zyx, metrics)
 
 
 def _found(*arrays: NDArray[Any]) -> Labels:

@@ -13,6 +13,7 @@ from seg.convert import read_json, write_json
 from seg.device import choose_device, describe_device
 from seg.files import digest_json
 from seg.footprint import Footprint, footprint
+from seg.further import directions
 from seg.kinds import Architecture
 from seg.levels import (
     FILE,
@@ -105,6 +106,7 @@ def _measure(fold: Fold, progress: Progress) -> tuple[Level, ...]:
     """Every level on every case. Each sees the first case twice: once to warm up."""
     models, cases, previous = _models(fold), validation_cases(fold), previous_predictions(fold)
     names, tolerance = list(fold.plan.description.labels.foreground), fold.settings.metrics.tolerance_mm
+    further = directions(fold.components.metrics)
     metrics: dict[str, list[CaseMetrics]] = {name: [] for name in models}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     progress.start(f"levels of {fold.configuration} fold {fold.fold}", len(cases) + 1)
@@ -114,7 +116,7 @@ def _measure(fold: Fold, progress: Progress) -> tuple[Level, ...]:
             seconds[name].append(spent)
         progress.advance()
     return tuple(
-        Level(name=name, evaluation=evaluation(metrics[name][1:], names, tolerance),
+        Level(name=name, evaluation=evaluation(metrics[name][1:], names, tolerance, further),
               seconds=median(seconds[name][1:] or [0.0]), **attrs.asdict(_footprint(fold, model)))
         for name, model in models.items()
     )

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 
 from seg.contracts import check_labels, check_steps
 from seg.convert import load_json, to_data, write_json
 from seg.files import digest_file, digest_json
+from seg.further import directions, with_further
 from seg.images import write_label
-from seg.kinds import Postprocessor
+from seg.kinds import Metric, Postprocessor
 from seg.metrics import case_metrics, evaluation
 from seg.models import CaseMetrics, ComponentUse, Evaluation, Labels
 from seg.progress import Progress, Silent
@@ -39,11 +40,17 @@ class PredictedCase:
 
 @frozen(kw_only=True)
 class Postprocessing:
-    """The chosen post-processor, the record of its use, and the classes that it works on."""
+    """The chosen post-processor, the record of its use, and the classes that it works on.
+
+    Its results are compared with the truth by `metrics` too; `measured_by` says of them all that a digest needs.
+    """
 
     postprocessor: Postprocessor
     use: ComponentUse
     labels: Labels
+    tolerance_mm: float = 1.0
+    metrics: dict[str, Metric] = field(factory=dict)
+    measured_by: dict[str, Any] = field(factory=dict)
 
     def source(self, cases: Sequence[PredictedCase], *more: Any) -> str:
         """Digest of all that a result comes from: the component, the classes, the files of `cases`, and `more`."""
@@ -78,34 +85,32 @@ def evaluate_steps(
     how: Postprocessing,
     steps: tuple[str, ...],
     folder: Path,
-    *,
-    tolerance_mm: float = 1.0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Metrics of `cases` after `steps`; the label maps go to `folder` under the names of the predictions.
 
     Files that are whole and current are kept. A case that the steps do not change keeps the metrics it came with, which
-    must be those for `tolerance_mm`.
+    must be those that `how` asks for.
 
     Raises:
         SegError: a file cannot be read or written, or the grids of truth and prediction differ.
     """
     progress = progress or Silent()
-    ledger = Ledger(folder, {case.case: how.source([case], steps, tolerance_mm) for case in cases})
+    ledger = Ledger(folder, {case.case: how.source([case], steps, how.tolerance_mm, how.measured_by) for case in cases})
     progress.start("post-processing", len(cases))
     for case in cases:
         if case.case not in ledger:
-            file, metrics = _one(case, how, steps, folder, tolerance_mm)
+            file, metrics = _one(case, how, steps, folder)
             ledger.add(metrics, [file])
         progress.advance()
     metrics_of_all = ledger.metrics(case.case for case in cases)
-    result = evaluation(metrics_of_all, list(how.labels.foreground), tolerance_mm)
+    result = evaluation(metrics_of_all, list(how.labels.foreground), how.tolerance_mm, directions(how.metrics))
     write_evaluation(result, folder)
     return result
 
 
 def _one(
-    case: PredictedCase, how: Postprocessing, steps: tuple[str, ...], folder: Path, tolerance_mm: float
+    case: PredictedCase, how: Postprocessing, steps: tuple[str, ...], folder: Path
 ) -> tuple[Path, CaseMetrics]:
     """Do the steps to one case, write it, compare it."""
     truth, predicted, grid = read_pair(case.truth, case.prediction, how.labels)
@@ -114,7 +119,8 @@ def _one(
     write_label(file, found, grid, how.labels)
     if case.metrics is not None and np.array_equal(found, predicted):
         return file, case.metrics
-    return file, case_metrics(truth, found, how.labels, grid.spacing_zyx, tolerance_mm, case.case)
+    measured = case_metrics(truth, found, how.labels, grid.spacing_zyx, how.tolerance_mm, case.case)
+    return file, with_further(measured, truth, found, how.labels, grid.spacing_zyx, how.metrics)
 
 
 def _reader(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -16,7 +17,7 @@ from seg.events import CasePreprocessed
 from seg.files import digest_json, locked
 from seg.images import read_image, read_label
 from seg.models import Case, Configuration, Dataset, Plan
-from seg.preprocessing import class_locations, prepare
+from seg.preprocessing import Preparation, class_locations, prepare
 from seg.progress import Progress, Silent
 from seg.store import Store
 
@@ -28,8 +29,7 @@ _DECIDING = ("spacing", "normalization", "use_mask_for_norm", "order_image", "or
 
 def preprocess(
     dataset: Dataset,
-    plan: Plan,
-    configuration_name: str,
+    how: Preparation,
     folder: Path,
     *,
     digests: Mapping[str, str],
@@ -42,8 +42,7 @@ def preprocess(
 
     Args:
         dataset: the cases.
-        plan: what was decided.
-        configuration_name: of the plan.
+        how: what was decided for the configuration.
         folder: of the store; held by a lock meanwhile.
         digests: digest of the input files of each case.
         progress: is told of every case.
@@ -52,17 +51,16 @@ def preprocess(
         What was wrong with cases, which are then not in the store; an empty list when all are.
 
     Raises:
-        SegError: no such configuration (exit 2); the disk is too small or full, the store is in use (exit 5).
+        SegError: the disk is too small or full, the store is in use (exit 5); a normaliser fails (exit 6).
     """
-    configuration = configuration_of(plan, configuration_name)
-    wanted = case_digests(plan, configuration, {case.id: digests[case.id] for case in dataset.cases})
+    wanted = case_digests(how, {case.id: digests[case.id] for case in dataset.cases})
     voice = progress or Silent()
     with locked(folder):
         store = Store(folder)
-        missing = set(store.begin(settings_digest(plan, configuration), wanted))
-        _check_space(len(missing), plan, configuration, folder)
-        work = _Work(dataset=dataset, plan=plan, configuration=configuration, store=store, digests=wanted)
-        voice.start(f"preprocess {configuration_name}", len(dataset.cases))
+        missing = set(store.begin(settings_digest(how), wanted))
+        _check_space(len(missing), how.plan, how.configuration, folder)
+        work = _Work(dataset=dataset, how=how, store=store, digests=wanted)
+        voice.start(f"preprocess {how.configuration.name}", len(dataset.cases))
         voice.advance(len(dataset.cases) - len(missing))
         return work.run([case for case in dataset.cases if case.id in missing], voice)
 
@@ -83,27 +81,34 @@ def store_name(plan: Plan, name: str) -> str:
 
     So the second stage of a cascade trains on the cases of `3d_fullres`.
     """
-    wanted = settings_digest(plan, configuration_of(plan, name))
-    return next(other for other, item in plan.configurations.items() if settings_digest(plan, item) == wanted)
+    wanted = _deciding(configuration_of(plan, name))
+    return next(other for other, item in plan.configurations.items() if _deciding(item) == wanted)
 
 
-def settings_digest(plan: Plan, configuration: Configuration) -> str:
+def settings_digest(how: Preparation) -> str:
     """Digest of everything but the files that decides what a preprocessed case looks like."""
-    settings = to_data(configuration)
+    plan, configuration, normalisers = how.plan, how.configuration, how.normalisers
+    others = normalisers.of_others(configuration)
     return digest_json({
         "version": VERSION,
         "transpose": plan.transpose_forward,
-        "dims": configuration.dims,
-        "intensities": to_data(plan.intensities) if "ct" in configuration.normalization else None,
+        "intensities": to_data(plan.intensities) if normalisers.use_intensities(configuration) else None,
         "labels": to_data(plan.description.labels),
         **({"orientation": plan.description.orientation} if plan.description.orientation else {}),
-        **{name: settings[name] for name in _DECIDING},
+        **_deciding(configuration),
+        **({"normalisers": to_data(others)} if others else {}),
     })
 
 
-def case_digests(plan: Plan, configuration: Configuration, digests: Mapping[str, str]) -> dict[str, str]:
+def _deciding(configuration: Configuration) -> dict[str, Any]:
+    """What of a configuration decides how its cases look."""
+    settings = to_data(configuration)
+    return {"dims": configuration.dims, **{name: settings[name] for name in _DECIDING}}
+
+
+def case_digests(how: Preparation, digests: Mapping[str, str]) -> dict[str, str]:
     """What the store's manifest must say of each case (see `Store.require`), from the digests of its input files."""
-    settings = settings_digest(plan, configuration)
+    settings = settings_digest(how)
     return {case: digest_json([settings, digest]) for case, digest in digests.items()}
 
 
@@ -112,8 +117,7 @@ class _Work:
     """The cases of one store, on two threads: one reads while the other computes."""
 
     dataset: Dataset
-    plan: Plan
-    configuration: Configuration
+    how: Preparation
     store: Store
     digests: Mapping[str, str]
 
@@ -128,8 +132,8 @@ class _Work:
                 faults[case] = future.result()
                 progress.advance()
                 if not faults[case]:
-                    progress.tell(CasePreprocessed(folder=self.store.folder, configuration=self.configuration.name,
-                                                   case=case))
+                    progress.tell(CasePreprocessed(folder=self.store.folder, case=case,
+                                                   configuration=self.how.configuration.name))
         finally:
             pool.shutdown(cancel_futures=True)
         return [record for case in cases for record in faults[case.id]]
@@ -141,13 +145,13 @@ class _Work:
             return [Record(code="SEG-R04", case=case.id, found="not enough memory for this case",
                            advice="Close other programs, or use a machine with more memory.")]
         except SegError as error:
-            if error.exit_code == Exit.RESOURCES:
+            if error.exit_code in {Exit.RESOURCES, Exit.PLUGIN}:
                 raise
             return [evolve(record, case=record.case or case.id) for record in error.records]
         return []
 
     def _prepare_and_store(self, case: Case) -> None:
-        volume = read_image(case.images, self.plan.description.orientation)
+        volume = read_image(case.images, self.how.plan.description.orientation)
         label = None
         if case.label is not None:
             label, _ = read_label(case.label, self.dataset.labels, volume.turn)
@@ -155,10 +159,10 @@ class _Work:
                 raise SegError(Record(code="SEG-D01", case=case.id, file=str(case.label),
                                       found=f"label of size {label.shape}",
                                       expected=f"{volume.array.shape[1:]}, the size of the image"))
-        prepared = prepare(volume.array, volume.spacing, self.plan, self.configuration, label, case.id)
+        prepared = prepare(volume.array, volume.spacing, self.how, label, case.id)
         labels = self.dataset.labels
         locations = {} if prepared.label is None else class_locations(prepared.label, labels)
-        self.store.write(case.id, prepared, locations, self.configuration.patch3, self.digests[case.id])
+        self.store.write(case.id, prepared, locations, self.how.configuration.patch3, self.digests[case.id])
 
 
 def _check_space(cases: int, plan: Plan, configuration: Configuration, folder: Path) -> None:

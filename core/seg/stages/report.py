@@ -90,6 +90,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
     dataset, plan = _maybe(path / "dataset.json", Dataset), _maybe(path / "plan.json", Plan)
     fingerprint = _maybe(path / "fingerprint.json", Fingerprint)
     records = [from_data(item, Record, file="check.json") for item in _data(path / "check.json", [])]
+    selection = _maybe(path / "validation" / SELECTION, Selection)
     names = list(plan.configurations) if plan else []
     names += sorted({item.name for item in path.glob("training/*") if item.is_dir()} - set(names))
     return {
@@ -102,10 +103,10 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "more_records": max(0, len(records) - SHOWN_RECORDS),
         "plan": plan_rows(plan) if plan else (),
         "chosen": _data(folder.model / "model.json", {}).get("chosen", []),
-        "selection": _maybe(path / "validation" / SELECTION, Selection),
+        "selection": selection,
         "levels": _data(folder.model / "model.json", {}).get("levels", {}),
         "configurations": [_configuration(folder, name, dataset, plan) for name in names],
-        "metrics": METRICS,
+        "metrics": tuple(selection.result) if selection else METRICS,
         "times": _data(path / "timings.json", {}),
         "settings": (path / "run.toml").read_text(encoding="utf-8") if (path / "run.toml").exists() else "",
     }
@@ -203,7 +204,8 @@ def _together(results: list[Evaluation]) -> Evaluation | None:
     if not results:
         return None
     names = list(dict.fromkeys(name for result in results for name in result.class_means))
-    return evaluation([case for result in results for case in result.cases], names, results[0].tolerance_mm)
+    further = {name: better for result in results for name, better in result.larger_is_better.items()}
+    return evaluation([case for result in results for case in result.cases], names, results[0].tolerance_mm, further)
 
 
 def _pictures(found: Mapping[Path, Evaluation], dataset: Dataset) -> tuple[Picture, ...]:

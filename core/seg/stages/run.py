@@ -18,10 +18,12 @@ from seg.errors import Record, SegError, usage_error
 from seg.estimates import Estimate, estimate
 from seg.events import RunEnded, RunStarted
 from seg.files import digest_json, locked
+from seg.further import directions
 from seg.listening import Listening, amended
 from seg.metrics import evaluation
 from seg.models import Dataset, Evaluation, Fingerprint, Plan
 from seg.nnunet_files import read_plan_file
+from seg.preprocessing import Preparation
 from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry
 from seg.runfolder import Components, RunFolder
@@ -84,6 +86,8 @@ def run(
         with _told(folder, settings, progress) as evaluations:
             report = checked(dataset, folder, settings, progress)
             prepare_plan(dataset, folder, settings, components, report, progress, registry)
+            components = components.with_normalisers(folder.plan(), registry)
+            folder.keep_settings(settings, components)
             settings = _with_choices(settings, folder)
             refuse_unknown_levels(folder.plan(), settings, components.architecture)
             costs = estimate(folder, settings, components)
@@ -218,7 +222,8 @@ def _train_and_validate(
     for name, mine in folds.items():
         store = store_name(plan, name)
         with timed(folder, f"preprocess {store}"):
-            refused = preprocess(dataset, plan, store, folder.cases(store), digests=report.digests, progress=progress)
+            how = Preparation(plan=plan, configuration=plan.configurations[store], normalisers=components.normalisers)
+            refused = preprocess(dataset, how, folder.cases(store), digests=report.digests, progress=progress)
         if refused:
             raise SegError(list(refused))
         folds[name] = _trained(mine, progress)
@@ -258,7 +263,8 @@ def _together(folds: list[Fold], progress: Progress) -> Evaluation:
     results = {fold.fold: _validated(fold, progress) for fold in folds}
     first = folds[0]
     cases = [case for fold in first.settings.folds for case in results[fold].cases]
-    together = evaluation(cases, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm)
+    together = evaluation(cases, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm,
+                          directions(first.components.metrics))
     write_evaluation(together, first.folder.path / "validation" / first.configuration)
     return together
 

@@ -19,6 +19,7 @@ from seg.bootstrap import PairedDifference, paired_difference
 from seg.contracts import blamed, check_map, check_selection
 from seg.convert import to_data, write_json
 from seg.files import digest_json
+from seg.further import directions
 from seg.kinds import Candidate
 from seg.metrics import evaluation
 from seg.models import Case, Evaluation
@@ -28,7 +29,7 @@ from seg.stages._ledger import Ledger, entries
 from seg.stages.evaluate import write_evaluation
 from seg.stages.postprocess import Postprocessing, PredictedCase, evaluate_steps, learn_steps
 from seg.stages.train import Fold
-from seg.stages.validate import LOGITS, compared, validation_cases
+from seg.stages.validate import LOGITS, compared, measured_by, validation_cases
 
 Folds = Mapping[str, list[Fold]]  # configuration → its trained folds
 FILE = "selection.json"
@@ -89,11 +90,11 @@ def _postprocessed(
     """The steps that help the chosen predictions, and their metrics after them, written to `validation/model`."""
     folder, components = fold.folder.path / "validation" / MODEL, fold.components
     how = Postprocessing(postprocessor=components.postprocessor, use=components.uses["postprocessor"],
-                         labels=fold.plan.description.labels)
+                         labels=fold.plan.description.labels, tolerance_mm=fold.settings.metrics.tolerance_mm,
+                         metrics=components.metrics, measured_by=measured_by(fold))
     steps = learn_steps(cases, how, folder, progress)
     if steps:
-        tolerance = fold.settings.metrics.tolerance_mm
-        return steps, evaluate_steps(cases, how, steps, folder, tolerance_mm=tolerance, progress=progress)
+        return steps, evaluate_steps(cases, how, steps, folder, progress)
     write_evaluation(before, folder)
     return (), before
 
@@ -119,7 +120,7 @@ def _ensemble(names: tuple[str, ...], folds: Folds, progress: Progress) -> Evalu
     teams = [tuple(_fold(folds[name], fold) for name in names) for fold in first.settings.folds]
     files = [entry.files for team in teams for fold in team
              for entry in entries(fold.folder.validation(fold.configuration, fold.fold)).values()]
-    source = digest_json([to_data(first.components.uses["ensembler"]), files])
+    source = digest_json([to_data(first.components.uses["ensembler"]), measured_by(first), files])
     work = [(case, team) for team in teams for case in validation_cases(team[0])]
     ledger = Ledger(folder, {case.id: source for case, _ in work})
     progress.start(f"validate {JOIN.join(names)}", len(work))
@@ -129,7 +130,8 @@ def _ensemble(names: tuple[str, ...], folds: Folds, progress: Progress) -> Evalu
             ledger.add(measured, [file])
         progress.advance()
     metrics = ledger.metrics(case.id for case, _ in work)
-    found = evaluation(metrics, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm)
+    found = evaluation(metrics, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm,
+                       directions(first.components.metrics))
     write_evaluation(found, folder)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from seg.convert import to_data
 from seg.device import choose_device
 from seg.events import ValidationDone
 from seg.files import digest_file, digest_json
+from seg.further import directions, with_further
 from seg.images import Geometry, read_label, turn_of, write_label
 from seg.levels import at_level
 from seg.metrics import case_metrics, evaluation
@@ -56,9 +58,11 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
             progress.advance()
     names = list(fold.plan.description.labels.foreground)
     metrics = ledger.metrics(case.id for case in cases)
-    result = evaluation(metrics, names, fold.settings.metrics.tolerance_mm)
+    result = evaluation(metrics, names, fold.settings.metrics.tolerance_mm, directions(fold.components.metrics))
     fresh = bool(waiting) or not (folder / "metrics.json").exists()
     write_evaluation(result, folder)
+    for told in result.failed:
+        progress.say(told)
     if fresh:
         progress.tell(ValidationDone(folder=folder, configuration=fold.configuration, fold=fold.fold,
                                      evaluation=result))
@@ -67,9 +71,15 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
 
 def validation_source(fold: Fold) -> str:
     """Digest of all that the metrics of a fold come from."""
-    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.deciding),
-                        to_data(fold.settings.metrics), to_data(fold.store.manifest),
+    return digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.deciding), measured_by(fold),
+                        to_data(fold.store.manifest),
                         {case: handed.digest for case, handed in previous_predictions(fold).items()}])
+
+
+def measured_by(fold: Fold) -> dict[str, Any]:
+    """All that decides how predictions are compared with the truth, as a digest takes it."""
+    further = {name: to_data(fold.components.uses[f"metric {name}"]) for name in fold.components.metrics}
+    return {"tolerance_mm": fold.settings.metrics.tolerance_mm, **({"also": further} if further else {})}
 
 
 def validation_cases(fold: Fold) -> list[Case]:
@@ -89,7 +99,7 @@ def fold_model(fold: Fold) -> Model:
     network = ready(at_level(architecture, network, topology, options.prune), device)
     return Model(description=describe_model([fold], chosen=(fold.configuration,)), digest="", device=device,
                  options=options, ensembler=fold.components.ensembler,
-                 networks={fold.configuration: [network]})
+                 networks={fold.configuration: [network]}, normalisers=fold.components.normalisers)
 
 
 def compared(case: Case, predicted: NDArray[np.integer], folder: Path, fold: Fold) -> tuple[CaseMetrics, Path]:
@@ -112,7 +122,9 @@ def measured(
     labels, tolerance = fold.plan.description.labels, fold.settings.metrics.tolerance_mm
     truth, geometry = read_label(case.label, labels)
     own = turn_of(case.images[0], fold.plan.description.orientation).back(predicted)
-    return case_metrics(truth, own, labels, geometry.spacing_zyx, tolerance, case.id), own, geometry
+    found = case_metrics(truth, own, labels, geometry.spacing_zyx, tolerance, case.id)
+    further = with_further(found, truth, own, labels, geometry.spacing_zyx, fold.components.metrics)
+    return further, own, geometry
 
 
 def stored_input(case: str, fold: Fold, previous: Handed | None) -> tuple[StoredCase, Tensor]:
@@ -129,7 +141,7 @@ def prediction_name(case: str, geometry: Geometry) -> str:
 def _sources(fold: Fold, cases: list[Case], previous: Mapping[str, Handed]) -> dict[str, str]:
     """Digest of all that the prediction of each case comes from, and of what is kept of it."""
     shared = digest_json([digest_file(weights_file(fold)), to_data(fold.settings.predict.deciding),
-                          to_data(fold.settings.metrics), to_data(fold.store.manifest), fold.keeps_logits])
+                          measured_by(fold), to_data(fold.store.manifest), fold.keeps_logits])
     return {case.id: digest_json([shared, previous[case.id].digest if previous else ""]) for case in cases}
 
 
