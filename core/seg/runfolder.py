@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from seg.convert import load_json, read_json, write_json
 from seg.errors import Exit, Record, SegError
@@ -15,6 +15,7 @@ from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Planner
 from seg.models import ComponentUse, Dataset, Fingerprint, Plan
 from seg.registry import Registry
 from seg.settings import Settings, differences, read_settings, write_settings
+from seg.training_kinds import Loss, Recipe
 
 
 @frozen(kw_only=True)
@@ -28,6 +29,8 @@ class Components:
     sampler: Sampler
     ensembler: Ensembler
     postprocessor: Postprocessor
+    loss: Loss
+    recipe: Recipe
     uses: dict[str, ComponentUse]
 
     @classmethod
@@ -40,11 +43,29 @@ class Components:
         built: dict[str, Any] = {}
         uses: dict[str, ComponentUse] = {}
         names = {kind: getattr(settings, kind) for kind in
-                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler", "postprocessor")}
-        for kind, name in names.items():
+                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler", "postprocessor",
+                  "loss")}
+        for kind, name in {**names, "recipe": settings.chosen_recipe}.items():
             chosen = name or built["planner"].default_architecture
             built[kind], uses[kind] = registry.build(kind, chosen, settings.of(kind))
         return cls(**built, uses=uses)
+
+    @classmethod
+    def check(cls, settings: Settings, registry: Registry) -> None:
+        """Raise what `resolve` would, as far as that is known before the length of the training is.
+
+        The length is chosen for the device, which takes torch to know, and the recipe for the length.
+        """
+        known = settings.recipe or settings.epochs or settings.budget_s
+        refusals = []
+        for recipe in (settings.chosen_recipe,) if known else ("nnunet", "budget"):
+            try:
+                cls.resolve(evolve(settings, recipe=recipe), registry)
+            except SegError as error:
+                refusals.append(error)
+            else:
+                return
+        raise refusals[0]
 
 
 @frozen

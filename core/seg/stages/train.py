@@ -21,10 +21,9 @@ from seg.errors import Exit, Record, SegError
 from seg.estimates import batch_parts
 from seg.files import digest_file, digest_json, write_bytes
 from seg.kinds import Architecture, CaseArrays
-from seg.losses import DiceCrossEntropy
+from seg.losses import DeepSupervision
 from seg.models import Configuration, Plan
 from seg.progress import Progress, Silent
-from seg.recipes import choose_recipe
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 from seg.splits import members
@@ -82,7 +81,7 @@ class Fold:
         planned = attrs.evolve(self.planned, reasons={})  # other words are no other plan
         parts = [to_data(store), to_data(planned), to_data(settings.train), settings.seed, settings.epochs,
                  settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
-                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner")),
+                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner", "loss", "recipe")),
                  {case: handed.digest for case, handed in previous_predictions(self).items()}]
         return digest_json(parts)
 
@@ -202,24 +201,25 @@ def _job(fold: Fold, data: Data, device: torch.device, used: float) -> Job:
 
 
 def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torch.device, length: Length) -> Job:
-    labels, weights = fold.plan.description.labels, fold.components.architecture.loss_weights(configuration.topology)
-    network = new_network(fold.components.architecture, configuration, fold.seed)
+    labels, components = fold.plan.description.labels, fold.components
+    network = new_network(components.architecture, configuration, fold.seed)
+    loss = DeepSupervision(criterion=components.loss.build(labels, configuration),
+                           weights=components.architecture.loss_weights(configuration.topology))
     return Job(
         folder=fold.path, configuration=configuration, data=data, length=length, device=device, seed=fold.seed,
-        network=network, parts=_parts(fold, configuration, network, device),
-        loss=DiceCrossEntropy(labels=labels, weights=weights, batch_dice=configuration.batch_dice),
-        recipe=choose_recipe(fold.settings.train, budgeted=bool(length.seconds)), options=fold.settings.train,
+        network=network, parts=_parts(fold, configuration, network, device) if loss.takes_parts else 1, loss=loss,
+        recipe=components.recipe, options=fold.settings.train,
     )
 
 
 def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, device: torch.device) -> int:
     """In how many parts a batch is worked on: on a CPU, so many that the feature maps of one take at most PART_BYTES.
 
-    One where the samples of a batch are not independent: batch norm, an ignore label.
+    One where the samples of a batch are not independent of each other in the network: batch norm.
     """
     labels = fold.plan.description.labels
     mixed = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())  # noqa: SLF001
-    if device.type != "cpu" or mixed or labels.ignore is not None:
+    if device.type != "cpu" or mixed:
         return 1
     architecture = fold.components.architecture
     values = architecture.feature_map_size(configuration.topology, configuration.patch, len(labels.values))
