@@ -116,13 +116,14 @@ __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
     "Evaluation", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout",
-    "Loss", "Metric", "Model", "Normaliser", "Offer", "PartedCriterion", "Plan", "Planner", "Position", "Postprocessor", "Progress",
-    "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent", "Topology", "UpBlock", "Volume",
-    "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous", "doubling_features",
-    "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise",
-    "is_dicom_folder", "list_images", "load", "masked_mean", "missing_record", "name_records", "nonzero_mask", "one_hot", "opposite_pairs",
-    "option", "orientation", "output_head", "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run",
-    "running_mean", "stage_voxels", "usage_error", "write_label",
+    "Loss", "Metric", "Model", "Normaliser", "Offer", "PartedCriterion", "Plan", "Planner", "Position", "Postprocessor",
+    "Progress", "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent", "Topology", "UpBlock",
+    "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous",
+    "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl",
+    "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "masked_mean", "missing_record",
+    "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option", "orientation", "output_head",
+    "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run", "running_mean",
+    "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 

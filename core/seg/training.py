@@ -265,7 +265,7 @@ def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
     if steps - usable >= min(BAD_STEPS, steps):
         raise SegError(Record(code="SEG-T01", found=f"{steps - usable:.0f} of {steps} losses are no numbers",
                               expected="finite losses", file=str(trainer.job.folder),
-                              advice="Look at the intensities with `seg check`, or lower the learning rate (recipe.learning_rate)."),
+                              advice="Look at the intensities with `seg check`, or lower recipe.learning_rate."),
                        Exit.DATA)
     row = {"epoch": -(-trainer.step // trainer.job.options.steps_per_epoch), "step": trainer.step,
            "seconds": round(trainer.seconds, 2), "loss": round(loss / max(usable, 1), 5),

@@ -20,7 +20,8 @@ RESENC_XL = Preset(values_2d=560e6, values_3d=3.6e9, gb=40, data_share=1.0, pati
 VRAM_HELP = "Device memory in GB that training may use; patch and batch grow with it."
 SPACING_HELP = "Spacing (z, y, x) in mm to bring all cases to; empty: decided from the fingerprint."
 MIRROR_HELP = "Axes to mirror in training and prediction; auto leaves out left-right where classes have a side."
-MIRROR_CHOICES = ("auto", "all", "none")
+MIRROR_CHOICES = ("auto", "all", "first_two", "none")
+BATCH_HELP = "Samples of a batch, whatever the memory; 0: as many as fit."
 
 
 @frozen(kw_only=True)
@@ -31,6 +32,7 @@ class NnUNetPlanner:
     vram_gb: float = option(8.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -49,6 +51,7 @@ class ResEncMPlanner:
     vram_gb: float = option(8.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -67,6 +70,7 @@ class ResEncLPlanner:
     vram_gb: float = option(24.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -85,6 +89,7 @@ class ResEncXLPlanner:
     vram_gb: float = option(40.0, VRAM_HELP, ge=0.01)
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -97,4 +102,5 @@ class ResEncXLPlanner:
 
 def _choices(preset: Preset, planner: NnUNetPlanner | ResEncMPlanner | ResEncLPlanner | ResEncXLPlanner) -> Choices:
     """The preset scaled to the memory that was asked for, and the other options."""
-    return Choices(limits=preset.scaled(planner.vram_gb), spacing=planner.spacing, mirroring=planner.mirroring)
+    return Choices(limits=preset.scaled(planner.vram_gb), spacing=planner.spacing, mirroring=planner.mirroring,
+                   batch=planner.batch)

@@ -95,7 +95,7 @@ def run(
 
 
 def with_length(settings: Settings) -> Settings:
-    """`settings` with a length of training (nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU) and its recipe."""
+    """`settings` with a length of training, nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU, and recipe."""
     device = choose_device(settings.device)
     if not (settings.epochs or settings.budget_s):
         length = {"epochs": GPU_EPOCHS} if device.type == "cuda" else {"budget_s": CPU_BUDGET_S}

@@ -77,11 +77,12 @@ class Fold:
     def source(self) -> str:
         """Digest of all that its weights come from."""
         settings, uses = self.settings, self.components.uses
+        kinds = ("architecture", "sampler", "augmenter", "planner", "loss", "recipe")
         store = self.store.manifest
         planned = attrs.evolve(self.planned, reasons={})  # other words are no other plan
         parts = [to_data(store), to_data(planned), to_data(settings.train), settings.seed, settings.epochs,
                  settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
-                 *(to_data(uses[kind]) for kind in ("architecture", "sampler", "augmenter", "planner", "loss", "recipe")),
+                 *(to_data(uses[kind]) for kind in kinds),
                  {case: handed.digest for case, handed in previous_predictions(self).items()}]
         return digest_json(parts)
 
