@@ -243,7 +243,8 @@ def test_the_low_resolution_of_a_patch_that_is_turned_freely_is_along_all_axes(c
 @pytest.mark.parametrize("patch", PATCHES)
 def test_the_nearest_label_is_an_option_that_leaves_the_image_alone(case: CaseArrays, patch: tuple[int, ...]) -> None:
     options = NOTHING | {"p_rotation": 1.0, "p_scaling": 1.0}
+    case = evolve(case, label=torch.from_numpy(np.random.default_rng(0).integers(0, 4, case.label.shape, np.int16)))
     linear, nearest = (make(case, configuration(patch), labels=labels, **options) for labels in ("linear", "nearest"))
     assert torch.equal(linear.image, nearest.image)
     differ = (linear.label != nearest.label).float().mean()
-    assert 0 < differ < 0.25
+    assert 0 < differ < 0.5
