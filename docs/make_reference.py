@@ -24,6 +24,7 @@ from seg.options import describe
 from seg.registry import load_class
 from seg.settings import GROUPS, Settings
 from seg.stages import check
+from seg.training_kinds import PartedCriterion
 
 TARGET = Path(__file__).with_name("reference.md")
 
@@ -125,7 +126,8 @@ def _hooks() -> str:
 
 def _kinds() -> str:
     text = ["## Kinds", "Whatever has these methods is a component of the kind; no base class is needed."]
-    for kind, interface in {**INTERFACES, "an architecture, if it likes": Prunable}.items():
+    for kind, interface in {**INTERFACES, "an architecture, if it likes": Prunable,
+                            "the criterion of a loss, if it likes": PartedCriterion}.items():
         text.append(f"### {kind}: `seg.{interface.__name__}`\n\n{_markdown(interface)}")
         notes = {name: note for name, note in vars(interface).get("__annotations__", {}).items() if name[0] != "_"}
         text += [f"- `{name}: {note}`" for name, note in notes.items()]

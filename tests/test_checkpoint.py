@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seg import SegError
-from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state
+from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, save_state
 
 
 def states(folder):
@@ -111,10 +111,23 @@ except SegError as error:
     assert newest_state(tmp_path) == path
 
 
+class Counting(torch.optim.SGD):
+    """Keeps plain numbers, and makes ever smaller steps by them."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state["count"], state["share"] = state.get("count", 0) + 1, state.get("share", 0.1) / 3
+                parameter.data -= state["share"] / state["count"] * parameter.grad
+
+
 @pytest.mark.parametrize("make", [
     lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.99, nesterov=True),
     lambda parameters: torch.optim.AdamW(parameters, lr=0.1), lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-], ids=["momentum", "AdamW", "SGD"])  # fmt: skip
+    lambda parameters: torch.optim.Adam(parameters, lr=0.1, amsgrad=True), Counting, torch.optim.RAdam,
+    torch.optim.Rprop, torch.optim.RMSprop,
+], ids=["momentum", "AdamW", "SGD", "amsgrad", "numbers", "RAdam", "Rprop", "RMSprop"])  # fmt: skip
 def test_an_optimiser_goes_on_as_if_nothing_had_been(tmp_path, make):
     def network():
         torch.manual_seed(0)
@@ -129,22 +142,40 @@ def test_an_optimiser_goes_on_as_if_nothing_had_been(tmp_path, make):
     optimizer = make(straight.parameters())
     for index in range(3):
         step(straight, optimizer, index)
-    path = save_state(tmp_path, 3, straight.state_dict() | optimizer_tensors(optimizer), {})
+    tensors, numbers = optimizer_state(optimizer)
+    path = save_state(tmp_path, 3, straight.state_dict() | tensors, {"optimizer": numbers})
     step(straight, optimizer, 3)
 
     resumed = network()
     optimizer = make(resumed.parameters())
-    tensors, _ = load_state(path)
+    tensors, numbers = load_state(path)
     resumed.load_state_dict({name: tensors[name] for name in resumed.state_dict()})
-    restore_optimizer(optimizer, tensors)
+    restore_optimizer(optimizer, tensors, numbers["optimizer"])
     step(resumed, optimizer, 3)
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
 
 
 def test_an_optimiser_before_its_first_step(tmp_path):
     optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
-    assert optimizer_tensors(optimizer) == {}
-    restore_optimizer(optimizer, {})
+    assert optimizer_state(optimizer) == ({}, {})
+    restore_optimizer(optimizer, {}, {})
+
+
+def test_an_optimiser_that_keeps_more_than_tensors_and_numbers_is_refused():
+    """L-BFGS keeps lists of past gradients."""
+    network = nn.Linear(2, 2)
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=3)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (network(torch.ones(1, 2)) ** 4).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with pytest.raises(SegError, match="LBFGS keeps a list") as caught:
+        optimizer_state(optimizer)
+    assert caught.value.exit_code == 6
 
 
 def test_a_folder_that_cannot_be_written_is_exit_5(tmp_path):

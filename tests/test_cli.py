@@ -69,7 +69,12 @@ def test_the_stages_are_commands(seg):
         (["run", "x", "--epochs", "0"], "--epochs"),
         (["run", "x", "--epochs", "1", "--budget", "1m"], "--budget"),
         (["run", "x", "--budget", "soon"], "90s"),
-        (["run", "x", "--recipe", "nnunt"], "recipe"),
+        (["run", "x", "--recipe", "nnunt"], "'nnunet'"),
+        (["run", "x", "--loss", "dice_c"], "'dice_ce'"),
+        (["run", "x", "--set", "train.recipe=budget"], "--recipe"),
+        (["run", "x", "--set", "recipe.momentun=0.9"], "'momentum'"),
+        (["run", "x", "--budget", "1m", "--set", "recipe.momentum=0.9"], "recipe.momentum"),
+        (["run", "x", "--epochs", "1", "--set", "recipe.averaging=0.9"], "recipe.averaging"),
         (["run", "x", "--labels", "cell"], "cell=255"),
         (["run", "x", "--settings", "nowhere.toml"], "nowhere.toml"),
         (["run"], "DATA"),
@@ -115,8 +120,15 @@ def test_settings_come_from_defaults_then_the_file_then_the_command_line(seg, tm
     assert '# from = "segplug' in text
 
 
-@pytest.mark.parametrize("recipe", ["auto", "nnunet", "budget"])
-def test_the_flag_recipe_is_an_option_of_training(recipe, seg, tmp_path, monkeypatch):
+@pytest.mark.parametrize("option", ["recipe.momentum=0.9", "recipe.averaging=0.9"])
+def test_options_of_either_recipe_pass_while_the_length_is_unknown(option, seg, tmp_path, monkeypatch):
+    """What the recipe will be depends on the device: it is refused, if at all, where that is known."""
+    monkeypatch.setattr("seg.stages.run.run", lambda *_, **__: SimpleNamespace(evaluations={}, selection=None,
+                                                                               folder=tmp_path))
+    assert seg("run", tmp_path, "--set", option)[0] == 0
+
+
+def test_a_loss_and_a_recipe_are_chosen_like_other_components(seg, tmp_path, monkeypatch):
     seen = []
 
     def remember(data, out, settings, **_):
@@ -124,10 +136,13 @@ def test_the_flag_recipe_is_an_option_of_training(recipe, seg, tmp_path, monkeyp
         return SimpleNamespace(evaluations={}, selection=None, folder=tmp_path)
 
     monkeypatch.setattr("seg.stages.run.run", remember)
-    assert seg("run", tmp_path, "--epochs", "1", "--recipe", recipe)[0] == 0
-    assert seg("run", tmp_path, "--epochs", "1", "--set", f"train.recipe={recipe}")[0] == 0
+    file = tmp_path / "settings.toml"
+    file.write_text("[run]\nrecipe = 'budget'\nloss = 'dice_ce'\n[loss]\ntop_k = 10\n[recipe]\nlearning_rate = 0.1\n")
+    assert seg("run", tmp_path, "--settings", file)[0] == 0
+    assert seg("run", tmp_path, "--recipe", "budget", "--loss", "dice_ce", "--set", "loss.top_k=10", "--set",
+               "recipe.learning_rate=0.1")[0] == 0
     assert seen[0] == seen[1]
-    assert seen[0].train.recipe == recipe
+    assert (seen[0].recipe, seen[0].loss) == ("budget", "dice_ce")
 
 
 def test_a_dry_run_stops_after_the_estimates(seg, tmp_path, data):

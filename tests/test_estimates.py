@@ -9,6 +9,7 @@ from attrs import evolve
 from seg import Configuration, Description, Fingerprint, Labels, Plan, SegError
 from seg.estimates import Estimate, estimate, format_bytes, format_seconds
 from seg.settings import Settings
+from seg_nnunet.loss import DiceCrossEntropy
 from seg_unet.unet import UNet
 
 ESTIMATE = Estimate(length="20 min", trainings=5, train_s=1200.0, disk_bytes=3_000_000, memory_bytes=2_500_000_000,
@@ -32,10 +33,11 @@ class Planner:
         yield evolve(configuration, batch=1), "half the batch"
 
 
-def of(settings=SETTINGS, plan=PLAN):
+def of(settings=SETTINGS, plan=PLAN, **loss):
     folder = SimpleNamespace(plan=lambda: plan, fingerprint=lambda: FINGERPRINT, path="runs/d",
                              splits=lambda: [{}] * 5)
-    return estimate(folder, settings, SimpleNamespace(planner=Planner(), architecture=UNet()))
+    return estimate(folder, settings, SimpleNamespace(planner=Planner(), architecture=UNet(),
+                                                       loss=DiceCrossEntropy(**loss)))
 
 
 @pytest.mark.parametrize(("count", "text"), [
@@ -98,3 +100,8 @@ def test_a_length_in_epochs_has_no_time_and_a_budget_has():
     assert budget.train_s == 600
     assert budget.length == "10 min"
     assert budget.memory_bytes < of().memory_bytes  # the smallest form is what it may come to
+
+
+def test_a_loss_that_takes_whole_batches_takes_their_memory():
+    large = evolve(PLAN, configurations={"3d_fullres": evolve(FULL, batch=64)})
+    assert of(plan=large, top_k=10).memory_bytes > of(plan=large).memory_bytes

@@ -301,13 +301,13 @@ def test_a_folder_that_cannot_be_written(clean, command, tmp_path):
 
 
 def test_losses_that_are_no_numbers_end_the_training(clean, planned, command, tmp_path, monkeypatch):
-    from seg.losses import DiceCrossEntropy
+    from seg.losses import DeepSupervision
 
     folder = tmp_path / "run"
     shutil.copytree(planned, folder)
-    call = DiceCrossEntropy.__call__
+    call = DeepSupervision.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(DiceCrossEntropy, "__call__", lambda *given, **more: call(*given, **more) * float("nan"))
+        patch.setattr(DeepSupervision, "__call__", lambda *given, **more: call(*given, **more) * float("nan"))
         code, err = command("run", clean, "-o", folder, *TINY)
     assert code == Exit.DATA
     assert "SEG-T01 error" in err

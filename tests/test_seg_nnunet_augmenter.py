@@ -184,7 +184,7 @@ def test_a_draw_knows_its_samples() -> None:
     drawn = NnUNetAugmenter().draw(5, 2, configuration((12, 10)), np.random.default_rng(0))
     one = drawn.sample(3)
     for field in fields(Draw):
-        if field.name != "disturbance":  # of cascades alone
+        if field.name not in ("nearest_labels", "disturbance"):  # the one of all samples, the other of cascades
             np.testing.assert_array_equal(getattr(one, field.name)[0], getattr(drawn, field.name)[3])
 
 
@@ -219,3 +219,32 @@ def test_a_disturbed_batch_is_its_samples(case: CaseArrays, patch: tuple[int, ..
         one = apply(drawn.sample(entry), [told], [place], plan, CPU)
         assert torch.equal(one.image[0, 2:], batch.image[entry, 2:])
         assert torch.equal(one.label[0], batch.label[entry])
+
+
+def test_very_anisotropic_patches_are_turned_within_slices_unless_told_otherwise() -> None:
+    plan, rng = configuration((2, 10, 9)), np.random.default_rng(0)
+    inside, free = (NnUNetAugmenter(p_rotation=1.0, within_slices=within) for within in (True, False))
+    assert inside.draw(2, 2, plan, rng).matrix.shape == (2, 2, 2)
+    matrix = free.draw(200, 2, plan, rng).matrix
+    assert matrix.shape == (200, 3, 3)
+    assert abs(matrix[:, 0]).max(axis=0).min() > 0.1  # every axis is turned into the first
+    assert inside.margin(plan)[0] == 0 < free.margin(plan)[0]
+    for flat in PATCHES[::2]:
+        drawn = (one.draw(2, 2, configuration(flat), np.random.default_rng(1)).matrix for one in (inside, free))
+        np.testing.assert_array_equal(*drawn)
+
+
+def test_the_low_resolution_of_a_patch_that_is_turned_freely_is_along_all_axes(case: CaseArrays) -> None:
+    plan, options = configuration((2, 10, 9)), NOTHING | {"p_low_resolution": 1.0}
+    inside, free = (make(case, plan, within_slices=within, **options).image for within in (True, False))
+    assert not torch.equal(inside, free)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_the_nearest_label_is_an_option_that_leaves_the_image_alone(case: CaseArrays, patch: tuple[int, ...]) -> None:
+    options = NOTHING | {"p_rotation": 1.0, "p_scaling": 1.0}
+    case = evolve(case, label=torch.from_numpy(np.random.default_rng(0).integers(0, 4, case.label.shape, np.int16)))
+    linear, nearest = (make(case, configuration(patch), labels=labels, **options) for labels in ("linear", "nearest"))
+    assert torch.equal(linear.image, nearest.image)
+    differ = (linear.label != nearest.label).float().mean()
+    assert 0 < differ < 0.5

@@ -72,6 +72,8 @@ def test_without_orientation_the_x_axis_is_taken_and_said_so():
 def test_all_axes_without_sides_or_when_asked_for():
     assert mirroring("auto", fingerprint(), description("liver"), (0, 1, 2)).axes == (0, 1, 2)
     assert mirroring("all", fingerprint(), description("a_l", "a_r"), (0, 1, 2)).of(2) == (0, 1)
+    two = mirroring("first_two", fingerprint(), description("liver"), (2, 0, 1))
+    assert (two.of(3), two.of(2)) == ((0, 1), (0,))
     assert mirroring("none", fingerprint(), description("liver"), (0, 1, 2)).axes == ()
 
 

@@ -193,3 +193,10 @@ def test_reductions_get_cheaper_step_by_step_and_say_why():
                                                                         strict=True), strict=True)) for each in steps)
     assert all(each.reasons != full.reasons for each in steps[1:])
     assert list(planner.reductions(steps[-1])) == []
+
+
+def test_a_batch_that_was_asked_for_is_that_of_every_configuration_and_changes_nothing_else():
+    free, told = (plan(LARGE, data_set(), NnUNetPlanner(batch=batch)).configurations for batch in (0, 8))
+    assert {each.batch for each in told.values()} == {8}
+    assert all("planner.batch=8" in each.reasons["batch"] for each in told.values())
+    assert {name: each.patch for name, each in told.items()} == {name: each.patch for name, each in free.items()}

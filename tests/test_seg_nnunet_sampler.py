@@ -102,3 +102,12 @@ def test_a_batch_of_one_is_forced_a_third_of_the_time() -> None:
     index, rng = [case((9, 9, 9), {0: [(1, 2, 3)]})], np.random.default_rng(0)
     found = [NnUNetSampler().positions(index, configuration((4, 4, 4), 1), (0, 0, 0), rng)[0] for _ in range(600)]
     assert 0.27 < sum(one.forced_class is not None for one in found) / 600 < 0.39
+
+
+def test_each_entry_may_be_forced_by_chance() -> None:
+    index, rng = [case((9, 9, 9), {0: [(1, 2, 3)]})], np.random.default_rng(0)
+    sampler = NnUNetSampler(probabilistic=True, foreground=0.4)
+    found = [sampler.positions(index, configuration((4, 4, 4), 5), (0, 0, 0), rng) for _ in range(200)]
+    forced = np.array([[one.forced_class is not None for one in batch] for batch in found])
+    assert np.abs(forced.mean(axis=0) - 0.4).max() < 0.12
+    assert set(forced.sum(axis=1)) == {0, 1, 2, 3, 4, 5}

@@ -145,3 +145,22 @@ def test_mirroring_flips_image_and_label_together() -> None:
     assert torch.equal(turned[[0, 2]], label[[0, 2]].flip(-3, -1))
     _spatial.mirror((flipped, turned), flips)
     assert torch.equal(flipped, image)
+
+
+@pytest.mark.parametrize(("patch", "dims"), [((6, 9, 8), 3), ((2, 9, 8), 2), ((9, 8), 2)])
+def test_the_nearest_label_is_that_of_the_nearest_voxel(patch: tuple[int, ...], dims: int) -> None:
+    """A label map that counts the voxels says which of them was taken."""
+    shape = (14, 20, 18)
+    label = torch.arange(math.prod(shape), dtype=torch.int16).view(shape)
+    case = CaseArrays(image=torch.zeros((1, *shape)), label=label)
+    start, by = (3, 5, 4), matrix(dims, 23, 0.8, (dims - 2, dims - 1))
+    found = _spatial.patches([case], [Position(case=0, start=start)], patch, by[None], CPU, nearest=True)[1][0]
+    patch3 = (1, *patch) if len(patch) == 2 else patch
+    whole = np.eye(3)
+    whole[3 - dims :, 3 - dims :] = by
+    centre = (np.array(patch3) - 1) / 2
+    offsets = np.stack(np.meshgrid(*map(np.arange, patch3), indexing="ij"), -1) - centre
+    where = offsets @ whole.T + centre + start
+    sure = np.abs(where % 1 - 0.5).min(axis=-1) > 1e-3
+    expected = label.numpy()[tuple(np.moveaxis(np.rint(where).astype(int), -1, 0))]
+    np.testing.assert_array_equal(found.view(patch3).numpy()[sure], expected[sure])

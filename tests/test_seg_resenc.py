@@ -90,3 +90,11 @@ def test_blocks_are_at_least_one():
     for bad in ([], [1, 0]):
         with pytest.raises(SegError, match="at least 1"):
             fill(ResEncUNet, {"blocks": bad}, "architecture")
+
+
+def test_without_deep_supervision_there_is_one_output_in_training():
+    network = ResEncUNet(features=2, deep_supervision=False)
+    topology = network.topology([(3, 3)] * 3, [(1, 1), (2, 2), (2, 2)], 1, 2)
+    assert not topology.deep_supervision
+    assert network.loss_weights(topology) == (1.0,)
+    assert len(network.build(topology)(torch.zeros(1, 1, 16, 16))) == 1

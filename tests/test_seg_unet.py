@@ -117,3 +117,11 @@ def test_half_precision_agrees_with_single():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = network(x)[0]
     assert (full - half.float()).abs().max() < 0.1 * full.abs().max()
+
+
+def test_without_deep_supervision_there_is_one_output_in_training():
+    network = UNet(features=2, deep_supervision=False)
+    topology = network.topology([(3, 3)] * 3, [(1, 1), (2, 2), (2, 2)], 1, 2)
+    assert not topology.deep_supervision
+    assert network.loss_weights(topology) == (1.0,)
+    assert len(network.build(topology)(torch.zeros(1, 1, 16, 16))) == 1

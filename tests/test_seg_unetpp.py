@@ -147,3 +147,11 @@ def test_feature_map_size_is_what_the_convolutions_give(shape, patch, deep_super
 def test_feature_map_size_of_the_128_cubed_plan():
     nested = UNetPlusPlus()
     assert nested.feature_map_size(nested.topology(*CUBE[6], 1, 3), (128,) * 3, 0) == 1_431_117_824
+
+
+def test_without_deep_supervision_there_is_one_output_in_training():
+    network = UNetPlusPlus(features=2, deep_supervision=False)
+    topology = network.topology([(3, 3)] * 3, [(1, 1), (2, 2), (2, 2)], 1, 2)
+    assert not topology.deep_supervision
+    assert network.loss_weights(topology) == (1.0,)
+    assert len(network.build(topology)(torch.zeros(1, 1, 16, 16))) == 1

@@ -18,7 +18,7 @@ FULL = Settings(
     planner="mine", configurations=("2d", "3d_fullres"), folds=("0", "full"), budget_s=90.5, seed=7,
     labels={"cell": 255, 'a "b" = ü': 1},
     options={"planner": {"vram_gb": 11, "list": [1, 2.5, "x"]}, "layout": {"a": True}},
-    train=TrainOptions(learning_rate=0.1, clip_norm=1.0), predict=PredictOptions(mirroring=False),
+    train=TrainOptions(clip_norm=1.0), loss="mine", recipe="budget", predict=PredictOptions(mirroring=False),
     data=DataOptions(reorient="RAS"),
 )  # fmt: skip
 
@@ -44,18 +44,20 @@ def test_what_is_written_is_read_back(tmp_path, settings):
 def test_later_ones_win(tmp_path):
     path = toml(tmp_path, "[run]\nseed = 1\nplanner = 'file'\n"
                           "[planner]\nvram_gb = 8\nother = 1\n[train]\nclip_norm = 1")
-    found = read_settings(path, ["planner.vram_gb=11", "train.clip_norm=2", "train.recipe=budget"], {"seed": 3})
+    found = read_settings(path, ["planner.vram_gb=11", "train.clip_norm=2", "recipe.learning_rate=0.1"], {"seed": 3})
     assert found.seed == 3
     assert found.planner == "file"
     assert found.of("planner") == {"vram_gb": 11, "other": 1}
     assert found.of("sampler") == {}
-    assert (found.train.clip_norm, found.train.recipe) == (2.0, "budget")
+    assert found.train.clip_norm == 2.0
+    assert found.of("recipe") == {"learning_rate": 0.1}
 
 
 @pytest.mark.parametrize(("text", "told"), [
     ("[runn]\nseed = 1", "'run'"), ("[run]\nsead = 1", "'seed'"), ("[run]\nseed = 1.5", "expected int"),
     ("[run]\nseed = -1", "seed"), ("[train]\nclip = 1", "'clip_norm'"),
     ("planner = 'nnunet'", "planner"), ("run = 3", "run"), ("train = 5", "train"), ("[run]\ntrain = {}", "'train'"),
+    ("[train]\nrecipe = 'budget'", "--recipe NAME"),
     ("[run]\noptions = {}", "'options'"), ("[run]\nlabels = {a = 'x'}", "expected int"),
     ("[[planner]]\na = 1", "planner"),
     ("[run]\nepochs = 1\nbudget_s = 5", "--epochs"), ("seed = 1", "seed"), ("[run", "cannot be read"),
@@ -80,6 +82,7 @@ def test_all_unknown_keys_come_at_once(tmp_path):
     ("train.steps_per_epoch=0", "steps_per_epoch"), (".a=1", "unknown key ''"),
     ("train.=1", "KIND.OPTION=VALUE"), ("predict.step=2", "step"), ("metrics.tolerance_mm=x", "expected float"),
     ("run.seed=1", "unknown key 'run'"), ("metric.a=1", "unknown key 'metric'"), ("metrics.also=1", "expected a list"),
+    ("train.recipe=budget", "--recipe NAME"), ("train.learning_rate=0.1", "--set recipe.learning_rate"),
 ])  # fmt: skip
 def test_a_wrong_set_is_exit_2(text, told):
     with pytest.raises(SegError, match=told) as caught:
@@ -123,7 +126,7 @@ def test_what_are_no_labels(text):
 def test_only_what_changes_results_differs():
     assert differences(FULL, evolve(FULL, device="cuda", folds=(), predict=PredictOptions())) == []
     assert differences(FULL, evolve(FULL, seed=8)) == ["seed: 7 then, 8 now"]
-    assert len(differences(FULL, Settings())) == 7
+    assert len(differences(FULL, Settings())) == 9
 
 
 @pytest.mark.parametrize("code", ["RAS", "LPI", "SAR", ""])
@@ -136,6 +139,14 @@ def test_what_is_no_orientation(code):
     with pytest.raises(SegError, match=r"reorient|expected str") as caught:
         read_settings(None, [f"data.reorient={code}"], {})
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("settings", "name"), [
+    (Settings(), "nnunet"), (Settings(epochs=3), "nnunet"), (Settings(budget_s=9.0), "budget"),
+    (Settings(budget_s=9.0, recipe="nnunet"), "nnunet"), (Settings(epochs=3, recipe="mine"), "mine"),
+])  # fmt: skip
+def test_the_recipe_is_chosen_by_the_length(settings, name):
+    assert settings.chosen_recipe == name
 
 
 def test_further_metrics_are_a_list_of_names_from_both_ways(tmp_path):

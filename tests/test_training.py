@@ -12,13 +12,17 @@ from torch import nn
 
 from seg import Batch, CaseArrays, CaseIndex, Configuration, Labels, Position, SegError, Silent, Topology
 from seg.checkpoint import newest_state
-from seg.losses import DiceCrossEntropy
-from seg.recipes import choose_recipe
+from seg.losses import DeepSupervision
 from seg.settings import TrainOptions
 from seg.training import Data, Interrupted, Job, Length, Trainer, _batches, train
+from seg_basic.budget import BudgetRecipe
+from seg_nnunet.loss import DiceCrossEntropy
+from seg_nnunet.recipe import NnUNetRecipe
 
 LABELS = Labels(values={"background": 0, "a": 1})
 PATCH, STEPS = (8, 8), 4
+NNUNET, BUDGET = NnUNetRecipe(), BudgetRecipe()
+ADAM = NnUNetRecipe(optimizer="adam", amsgrad=True, warm_up=0.5, schedule="cosine")
 
 
 class Random:
@@ -52,21 +56,25 @@ class Network(nn.Module):
         return [self.last(self.norm(self.first(x)).relu())]
 
 
-def make_job(folder, *, recipe="nnunet", epochs=3, parts=None, patch=PATCH, seed=(0, 1), **changes):
+def make_job(folder, *, recipe=NNUNET, epochs=3, parts=None, patch=PATCH, seed=(0, 1), **changes):
     topology = Topology(in_channels=1, outputs=2, features=(4,), kernels=((3,) * len(patch),),
                         strides=((1,) * len(patch),), blocks=(1,), decoder_blocks=())
     configuration = Configuration(name="2d", spacing=(999.0, 1.0, 1.0), median_shape=(8.0,) * len(patch), patch=patch,
                                   batch=2, topology=topology, normalization=("zscore",), use_mask_for_norm=(False,),
                                   mirror_axes=())
     parts = parts or Random()
-    options = TrainOptions(recipe=recipe, steps_per_epoch=STEPS, autocast="off")
+    options = TrainOptions(steps_per_epoch=STEPS, autocast="off")
     torch.manual_seed(3)
     job = Job(folder=folder, configuration=configuration, network=Network(len(patch)),
               data=Data(cases=[CaseArrays(image=None, label=None)], sampler=parts, augmenter=parts,
                         index=[CaseIndex(case="c", shape=(1, 8, 8), locations={})]),
-              loss=DiceCrossEntropy(labels=LABELS, weights=(1.0,)), recipe=choose_recipe(options, budgeted=False),
+              loss=make_loss(configuration), recipe=recipe,
               options=options, length=Length(steps=epochs * STEPS), seed=seed, device=torch.device("cpu"))
     return evolve(job, **changes)
+
+
+def make_loss(configuration, **options):
+    return DeepSupervision(criterion=DiceCrossEntropy(**options).build(LABELS, configuration), weights=(1.0,))
 
 
 class Stop(Silent):
@@ -93,7 +101,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("recipe", ["nnunet", "budget"])
+@pytest.mark.parametrize("recipe", [NNUNET, BUDGET, ADAM], ids=["nnunet", "budget", "adam"])
 @pytest.mark.parametrize("stops", [(6,), (4,), (1, 5)], ids=str)
 def test_interrupted_and_resumed_is_as_straight(tmp_path, recipe, stops):
     straight = train(make_job(tmp_path / "a", recipe=recipe), Silent())
@@ -151,9 +159,56 @@ def test_one_line_an_epoch_and_the_rate_of_nnunet(tmp_path):
     assert all(np.isfinite(row["loss"]) for row in found)
 
 
+class Remembering:
+    """A recipe of a stranger: plain SGD, whose rate says what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def make_optimizer(self, network):
+        return torch.optim.SGD(network.parameters(), lr=1.0)
+
+    def rate(self, step, epoch):
+        self.asked.append((step, epoch))
+        return 0.01 * (len(self.asked))
+
+    def mean_decay(self, step):
+        return None
+
+
+def test_a_recipe_is_asked_with_the_part_that_is_done_before_the_step_and_before_the_epoch(tmp_path):
+    recipe = Remembering()
+    train(make_job(tmp_path, recipe=recipe), Silent())
+    assert recipe.asked == [(step / 12, step // STEPS * STEPS / 12) for step in range(12)]
+    assert [row["lr"] for row in rows(tmp_path)] == pytest.approx([0.04, 0.08, 0.12])
+
+
+def test_with_a_budget_of_time_epochs_do_not_hold_up_the_rate(tmp_path):
+    recipe = Remembering()
+    trainer = Trainer.fresh(make_job(tmp_path, recipe=recipe, length=Length(seconds=10.0)))
+    trainer.seconds = 2.5
+    trainer.train_step(trainer.job.make_batch(0))
+    assert recipe.asked == [(0.25, 0.25)]
+
+
+def test_an_optimiser_that_cannot_be_saved_is_the_plugins_fault(tmp_path):
+    class History(torch.optim.SGD):
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    self.state[parameter]["history"] = ["text"]
+
+    recipe = Remembering()
+    recipe.make_optimizer = lambda network: History(network.parameters(), lr=1.0)
+    with pytest.raises(SegError, match="History keeps a list") as caught:
+        train(make_job(tmp_path, recipe=recipe), Silent())
+    assert (caught.value.exit_code, caught.value.records[0].code) == (6, "SEG-P03")
+    assert newest_state(tmp_path) is None
+
+
 def test_it_learns(tmp_path):
-    job = make_job(tmp_path, epochs=12, recipe="budget", patch=(16, 16))
-    train(evolve(job, recipe=evolve(job.recipe, peak_rate=0.05)), Silent())
+    job = make_job(tmp_path, epochs=12, recipe=BudgetRecipe(learning_rate=0.05), patch=(16, 16))
+    train(job, Silent())
     losses = [row["loss"] for row in rows(tmp_path)]
     assert losses[-1] < losses[0] - 0.3
 
@@ -213,12 +268,12 @@ def test_a_mistake_in_making_batches_is_told_where_it_is_trained(tmp_path):
 
 
 def test_the_mean_of_the_weights_is_what_predicts(tmp_path):
-    job = make_job(tmp_path, recipe="budget")
+    job = make_job(tmp_path, recipe=BUDGET)
     trainer = Trainer.fresh(job)
     expected = {name: value.clone() for name, value in job.network.state_dict().items()}
     for step in range(5):
         trainer.train_step(job.make_batch(step))
-        decay = trainer.job.recipe.decay(step + 1)
+        decay = trainer.job.recipe.mean_decay(step + 1)
         for name, value in job.network.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
     weights, own = trainer.weights(), job.network.state_dict()
@@ -242,7 +297,7 @@ def test_the_gradient_is_clipped_and_0_means_that_it_is_not(tmp_path):
 
 
 def test_a_time_ends_it_too_and_time_used_before_counts(tmp_path):
-    job = make_job(tmp_path, recipe="budget", length=Length(seconds=0.05))
+    job = make_job(tmp_path, recipe=BUDGET, length=Length(seconds=0.05))
     train(job, Silent())
     assert rows(tmp_path)[-1]["seconds"] >= 0.05
     late = make_job(tmp_path / "late", length=Length(seconds=0.05), used_s=0.1)
@@ -274,7 +329,7 @@ def test_progress_is_the_part_that_is_done():
     assert Length(seconds=10.0).progress(99, 5.0) == 0.5
 
 
-@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("batch_dice", ["off", "on"])
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path, batch_dice):
     class Plain(nn.Module):
         def __init__(self):
@@ -286,7 +341,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path, batch_dice):
 
     torch.manual_seed(5)
     network, gradients, losses = Plain(), [], []
-    loss = DiceCrossEntropy(labels=LABELS, weights=(1.0,), batch_dice=batch_dice)
+    loss = make_loss(make_job(tmp_path).configuration, batch=batch_dice)
     for parts in (1, 2):
         trainer = Trainer.fresh(evolve(make_job(tmp_path), network=network, parts=parts, loss=loss))
         network.zero_grad()

@@ -48,7 +48,7 @@ from seg.models import (
 from seg.options import option
 from seg.progress import Progress, Silent
 from seg.sides import Direction, opposite_pairs
-from seg.training_kinds import Loss, Recipe
+from seg.training_kinds import Loss, PartedCriterion, Recipe
 
 if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         missing_record,
         name_records,
     )
+    from seg.losses import masked_mean, one_hot, region_maps
     from seg.model import Model, load
     from seg.nnunet_names import rename_nnunet
     from seg.patches import cut_patch, cut_previous, previous_channels
@@ -93,14 +94,17 @@ _LAZY = {
     "is_dicom_folder": "seg.inputs",
     "list_images": "seg.inputs",
     "load": "seg.model",
+    "masked_mean": "seg.losses",
     "missing_record": "seg.inputs",
     "name_records": "seg.inputs",
     "nonzero_mask": "seg.cropping",
+    "one_hot": "seg.losses",
     "orientation": "seg.images",
     "output_head": "seg.blocks",
     "previous_channels": "seg.patches",
     "read_image": "seg.images",
     "read_label": "seg.images",
+    "region_maps": "seg.losses",
     "rename_nnunet": "seg.nnunet_names",
     "run": "seg.stages.run",
     "running_mean": "seg.ensembling",
@@ -112,13 +116,14 @@ __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
     "Evaluation", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "Labels", "Layout",
-    "Loss", "Metric", "Model", "Normaliser", "Offer", "Plan", "Planner", "Position", "Postprocessor", "Progress",
-    "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent", "Topology", "UpBlock", "Volume",
-    "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous", "doubling_features",
-    "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise",
-    "is_dicom_folder", "list_images", "load", "missing_record", "name_records", "nonzero_mask", "opposite_pairs",
-    "option", "orientation", "output_head", "previous_channels", "read_image", "read_label", "rename_nnunet", "run",
-    "running_mean", "stage_voxels", "usage_error", "write_label",
+    "Loss", "Metric", "Model", "Normaliser", "Offer", "PartedCriterion", "Plan", "Planner", "Position", "Postprocessor",
+    "Progress", "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent", "Topology", "UpBlock",
+    "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous",
+    "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl",
+    "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "masked_mean", "missing_record",
+    "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option", "orientation", "output_head",
+    "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run", "running_mean",
+    "stage_voxels", "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seg.errors import Exit, Record, SegError
 from seg.files import digest_file, whole_file
 
 KEPT = 2
@@ -70,20 +71,38 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: stored.get_tensor(name) for name in stored.keys()}, numbers  # noqa: SIM118 - no mapping
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The tensors an optimiser keeps for each parameter, by name."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
-            for index, values in state.items() for key, value in values.items() if value is not None}
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and numbers that an optimiser keeps for each parameter, by name.
+
+    Raises:
+        SegError: it keeps something else, from which no training could be resumed (exit 6).
+    """
+    tensors, numbers = {}, {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items() if isinstance(values, dict) else [("", values)]:
+            name = f"optimizer.{index}.{key}"
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif value is None or isinstance(value, int | float):
+                numbers[name] = value
+            else:
+                raise SegError(Record(
+                    code="SEG-P03", found=f"the recipe's optimiser {type(optimizer).__name__} keeps a "
+                    f"{type(value).__name__} in its state ({key or index})", expected="tensors and numbers, for each "
+                    "parameter", advice="Its training could not be resumed: choose another recipe.",
+                ), Exit.PLUGIN)
+    return tensors, numbers
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
+) -> None:
+    """Put back what `optimizer_state` took; other tensors are left."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in {**tensors, **numbers}.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

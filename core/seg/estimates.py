@@ -15,6 +15,7 @@ from seg.models import Configuration, Fingerprint, Plan
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 from seg.stages.preprocess import store_name
+from seg.training_kinds import PartedCriterion
 
 BYTES_IMAGE, BYTES_LABEL, BYTES_LOGIT, BYTES_WEIGHT = 4, 2, 2, 4
 PROGRAM_BYTES = 400_000_000  # Python, torch and SimpleITK before any work
@@ -133,13 +134,13 @@ def _step_bytes(
     components: Components, plan: Plan, configuration: Configuration, settings: Settings, *, on_cpu: bool
 ) -> int:
     """Bytes of the feature maps that are kept at a time in one step."""
-    forms = [configuration]
+    labels, forms = plan.description.labels, [configuration]
+    parted = on_cpu and isinstance(components.loss.build(labels, configuration), PartedCriterion)
     if settings.budget_s:
         forms += [form for form, _ in components.planner.reductions(configuration)]
-    names = len(plan.description.labels.values)
     sizes = []
     for form in forms:
-        values = components.architecture.feature_map_size(form.topology, form.patch, names)
-        at_once = -(-form.batch // batch_parts(form.batch, values)) if on_cpu else form.batch
+        values = components.architecture.feature_map_size(form.topology, form.patch, len(labels.values))
+        at_once = -(-form.batch // batch_parts(form.batch, values)) if parted else form.batch
         sizes.append(at_once * values * BYTES_A_VALUE)
     return min(sizes)

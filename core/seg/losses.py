@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy, under deep supervision (Isensee et al. 2021).
+"""The loss of all outputs of a network, and what losses are made of (the losses themselves are components).
 
 B batch, K outputs, then the axes of the patch. Labels are ids, int64 (B, *patch).
 """
@@ -6,6 +6,7 @@ B batch, K outputs, then the axes of the patch. Labels are ids, int64 (B, *patch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from attrs import frozen
@@ -13,22 +14,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seg.models import Labels
+from seg.training_kinds import PartedCriterion
 
-SMOOTH = 1e-5
+if TYPE_CHECKING:
+    from seg.training_kinds import Criterion
 
 
 @frozen(kw_only=True)
-class DiceCrossEntropy:
-    """The sum of both, over all outputs of a network, each with its weight.
+class DeepSupervision:
+    """The sum of a criterion over all outputs of a network, each with its weight (Isensee et al. 2021)."""
 
-    Classes (softmax): cross-entropy, and soft Dice over the foreground. Regions (sigmoid): binary cross-entropy, and
-    soft Dice over all outputs. Voxels with the ignore label count nowhere. `batch_dice` takes the Dice over the batch
-    as a whole instead of sample by sample.
-    """
-
-    labels: Labels
+    criterion: Criterion
     weights: tuple[float, ...]
-    batch_dice: bool = False
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a batch may be worked on in parts."""
+        return isinstance(self.criterion, PartedCriterion)
+
+    @property
+    def takes_sums(self) -> bool:
+        """Whether parts must know something of the whole batch (see `sums`)."""
+        return isinstance(self.criterion, PartedCriterion) and self.criterion.takes_sums
 
     def __call__(
         self, outputs: Sequence[Tensor], label: Tensor, *, share: float = 1.0, sums: Sequence[Tensor] | None = None
@@ -39,7 +46,7 @@ class DiceCrossEntropy:
             outputs: logits (B, K, *size) of a batch or of a part of it.
             label: ids (B, *patch).
             share: how much of the batch this part is. The parts' losses and gradients add up to those of the whole.
-            sums: of all parts together (see `sums`), where the Dice is taken over the batch.
+            sums: of all parts together (see `sums`), where the criterion takes them.
         """
         total = torch.zeros((), device=label.device)
         for index, (logits, weight) in enumerate(zip(outputs, self.weights, strict=True)):
@@ -49,46 +56,16 @@ class DiceCrossEntropy:
         return total
 
     def sums(self, outputs: Sequence[Tensor], label: Tensor) -> list[Tensor]:
-        """What a Dice over the batch needs of one part of it: (2, classes) for each output, overlap and size."""
-        maps = (self._maps(logits.float(), _resized(label, logits.shape[2:]))[1:] for logits in outputs)
-        return [self._sums(*pair) for pair in maps]
+        """What the criterion needs to know of one part of a batch, for each output; it adds up over the parts."""
+        criterion = self.criterion
+        if not isinstance(criterion, PartedCriterion):
+            raise TypeError(f"{criterion!r} does not work in parts")
+        return [criterion.sums(logits.float(), _resized(label, logits.shape[2:])) for logits in outputs]
 
     def _one(self, logits: Tensor, label: Tensor, share: float, whole: Tensor | None) -> Tensor:
-        entropy, probabilities, target = self._maps(logits, label)
-        own = self._sums(probabilities, target)
-        overlap, size = (own if whole is None else whole + (own - own.detach())).unbind(0)
-        dice: Tensor = -((2 * overlap + SMOOTH) / (size + SMOOTH).clamp_min(1e-8)).mean()
-        if whole is None:
-            return share * (entropy + dice)
-        all_of_it = dice - dice.detach()  # 0, with the gradient: the Dice of the whole is asked of every part
-        return share * (entropy + dice) + (1 - share) * all_of_it
-
-    def _maps(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The cross-entropy, and probabilities and targets (B, classes, *size) of what the Dice is taken of."""
-        ignore = self.labels.ignore
-        valid = None if ignore is None else label != ignore
-        if valid is not None:
-            label = label * valid
-        if self.labels.has_regions:
-            target = region_maps(label, self.labels)
-            entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
-            probabilities = logits.sigmoid()
-        else:
-            logarithms = F.log_softmax(logits, 1)
-            entropy = F.nll_loss(logarithms, label, reduction="none")
-            probabilities = logarithms.exp()[:, 1:]
-            target = one_hot(label, logits.shape[1])[:, 1:]
-        if valid is None:
-            return entropy.mean(), probabilities, target
-        mask = valid.unsqueeze(1)
-        return _masked_mean(entropy, valid), probabilities * mask, target * mask
-
-    def _sums(self, probabilities: Tensor, target: Tensor) -> Tensor:
-        """Overlap and size, (2, B, classes) or over the batch (2, classes)."""
-        axes = tuple(range(2, target.dim()))
-        if self.batch_dice:
-            axes = (0, *axes)
-        return torch.stack([(probabilities * target).sum(axes), probabilities.sum(axes) + target.sum(axes)])
+        if isinstance(self.criterion, PartedCriterion) and share < 1:
+            return self.criterion.part(logits, label, share, whole)
+        return self.criterion(logits, label)
 
 
 def one_hot(label: Tensor, outputs: int) -> Tensor:
@@ -109,5 +86,6 @@ def _resized(label: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(label.unsqueeze(1).float(), size=tuple(size), mode="nearest-exact").squeeze(1).long()
 
 
-def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean of float `values` where the boolean `valid`, of the same shape, is true; 0 where it is nowhere."""
     return (values * valid).sum() / valid.sum().clamp_min(1)

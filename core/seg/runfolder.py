@@ -17,6 +17,7 @@ from seg.models import ComponentUse, Dataset, Fingerprint, Plan
 from seg.normalisation import Normalisers
 from seg.registry import Registry
 from seg.settings import Settings, differences, read_settings, write_settings
+from seg.training_kinds import Loss, Recipe
 
 
 @frozen(kw_only=True)
@@ -33,6 +34,8 @@ class Components:
     sampler: Sampler
     ensembler: Ensembler
     postprocessor: Postprocessor
+    loss: Loss
+    recipe: Recipe
     metrics: dict[str, Metric] = field(factory=dict)
     normalisers: Normalisers = field(factory=Normalisers)
     uses: dict[str, ComponentUse]
@@ -47,8 +50,9 @@ class Components:
         built: dict[str, Any] = {}
         uses: dict[str, ComponentUse] = {}
         names = {kind: getattr(settings, kind) for kind in
-                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler", "postprocessor")}
-        for kind, name in names.items():
+                 ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler", "postprocessor",
+                  "loss")}
+        for kind, name in {**names, "recipe": settings.chosen_recipe}.items():
             chosen = name or built["planner"].default_architecture
             built[kind], uses[kind] = registry.build(kind, chosen, settings.of(kind))
         metrics, more = resolve_metrics(settings.metrics.also, registry)
@@ -65,6 +69,23 @@ class Components:
         found = Normalisers.resolve(plan.configurations.values(), registry)
         uses = {f"normaliser {name}": use for name, use in found.uses.items()}
         return evolve(self, normalisers=found, uses={**self.uses, **uses})
+
+    @classmethod
+    def check(cls, settings: Settings, registry: Registry) -> None:
+        """Raise what `resolve` would, as far as that is known before the length of the training is.
+
+        The length is chosen for the device, which takes torch to know, and the recipe for the length.
+        """
+        known = settings.recipe or settings.epochs or settings.budget_s
+        refusals = []
+        for recipe in (settings.chosen_recipe,) if known else ("nnunet", "budget"):
+            try:
+                cls.resolve(evolve(settings, recipe=recipe), registry)
+            except SegError as error:
+                refusals.append(error)
+            else:
+                return
+        raise refusals[0]
 
 
 @frozen

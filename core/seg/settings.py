@@ -36,12 +36,9 @@ class DataOptions:
 
 @frozen(kw_only=True)
 class TrainOptions:
-    """How a network is trained. `recipe` stands for a set of choices; 0 and auto mean: as the recipe says."""
+    """How a network is trained, beside its loss and its recipe, which are components."""
 
-    recipe: str = option("auto", "nnunet: SGD, poly schedule; budget: AdamW, one cycle, averaged weights; "
-                         "auto: budget with --budget, else nnunet", choices=("auto", "nnunet", "budget"))
     steps_per_epoch: int = option(250, "optimiser steps in an epoch", ge=1)
-    learning_rate: float = option(0.0, "peak learning rate; 0: the recipe's (nnunet 0.01, budget 0.004)", ge=0)
     clip_norm: float = option(12.0, "largest norm of the gradient; 0: any", ge=0)
     min_steps: int = option(1000, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
@@ -92,6 +89,8 @@ class Settings:
     sampler: str = "nnunet"
     ensembler: str = "nnunet"
     postprocessor: str = "nnunet"
+    loss: str = "dice_ce"
+    recipe: str = ""
     configurations: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
     epochs: int = field(default=0, validator=attrs.validators.ge(0))
@@ -107,6 +106,11 @@ class Settings:
     predict: PredictOptions = field(factory=PredictOptions)
     metrics: MetricOptions = field(factory=MetricOptions)
 
+    @property
+    def chosen_recipe(self) -> str:
+        """The recipe by name: without a word, `budget` with a budget of time, else `nnunet`."""
+        return self.recipe or ("budget" if self.budget_s else "nnunet")
+
     def of(self, kind: str) -> dict[str, Any]:
         """The options set for the chosen component of a kind."""
         return self.options.get(kind, {})
@@ -117,6 +121,9 @@ GROUPS: dict[str, type] = {"data": DataOptions, "train": TrainOptions, "predict"
 
 TABLES = tuple(kind for kind in KINDS if kind not in {"normaliser", "metric"})
 """The kinds whose options can be set; the others are chosen by several names, each with its defaults."""
+MOVED = {"recipe": "A recipe is a component: --recipe NAME, or recipe in the table [run].",
+         "learning_rate": "It is an option of the recipe: --set recipe.learning_rate=0.01 (see --recipe)."}
+"""Names that are often looked for among the keys of a group, and where they are."""
 
 
 def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> Settings:
@@ -132,6 +139,8 @@ def read_settings(file: Path | None, sets: list[str], given: dict[str, Any]) -> 
         if not (equals and dot and name):
             raise usage_error(f"--set {text!r}", expected="KIND.OPTION=VALUE, for example planner.vram_gb=11")
         _refuse_unknown([([group], [*TABLES, *GROUPS], "--set")])
+        if group in GROUPS:
+            _refuse_unknown([([name], [item.name for item in attrs.fields(GROUPS[group])], f"--set {group}")])
         tables.setdefault(group, {})[name] = parse_value(value.strip())
     run = {**tables.get("run", {}), **given}
     options = {kind: tables[kind] for kind in TABLES if kind in tables}
@@ -222,7 +231,7 @@ def _load_tables(file: Path) -> dict[str, dict[str, Any]]:
 def _refuse_unknown(groups: list[tuple[list[str], list[str], str]]) -> None:
     """Refuse the names that are not known, all at once; a group is names, known names, and where they stand."""
     records = [Record(code="SEG-C04", found=f"unknown key {name!r} in {where}", expected=f"one of {', '.join(known)}",
-                      advice=nearest(name, known))
+                      advice=MOVED.get(name) or nearest(name, known))
                for names, known, where in groups for name in names if name not in known]
     if records:
         raise SegError(records, Exit.USAGE)

@@ -24,17 +24,17 @@ from attrs import define, frozen
 from torch import Tensor, nn
 
 from seg.blocks import channels_last
-from seg.checkpoint import load_state, newest_state, optimizer_tensors, restore_optimizer, save_state, separate
+from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, save_state, separate
 from seg.device import autocast
 from seg.errors import Exit, Record, SegError
 from seg.events import EpochEnded
 from seg.files import write_text
 from seg.kinds import Augmenter, Batch, CaseArrays, CaseIndex, Sampler
-from seg.losses import DiceCrossEntropy
+from seg.losses import DeepSupervision
 from seg.models import Configuration
 from seg.progress import Progress
-from seg.recipes import Recipe
 from seg.settings import TrainOptions
+from seg.training_kinds import Recipe
 
 SAVE_SHARE = 0.03  # of the time may go into saving states
 BAD_STEPS = 5  # losses of an epoch that are no numbers end a training
@@ -79,7 +79,7 @@ class Job:
     configuration: Configuration
     data: Data
     network: nn.Module
-    loss: DiceCrossEntropy
+    loss: DeepSupervision
     recipe: Recipe
     options: TrainOptions
     length: Length
@@ -123,9 +123,9 @@ class Trainer:
         network = job.network.to(job.device).train()
         if job.device.type == "cpu" and job.configuration.dims == 3:
             channels_last(network)
-        trainer = cls(job=job, optimizer=job.recipe.optimizer(job.network), mean={}, seconds=job.used_s)
+        trainer = cls(job=job, optimizer=job.recipe.make_optimizer(job.network), mean={}, seconds=job.used_s)
         trainer.sums = trainer.sums.to(job.device)
-        if job.recipe.averages:
+        if job.recipe.mean_decay(1) is not None:
             trainer.mean = {name: value.detach().clone() for name, value in job.network.state_dict().items()}
         return trainer
 
@@ -148,7 +148,7 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """One step of the optimiser. Nothing here waits for the device, except where no step may be lost."""
         job = self.job
-        rate = job.recipe.rate(self._schedule())
+        rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -169,7 +169,7 @@ class Trainer:
         job, size = self.job, len(batch.image)
         total = torch.zeros((), device=job.device)
         parts = list(zip(batch.image.tensor_split(job.parts), batch.label.tensor_split(job.parts), strict=True))
-        sums = self._sums(parts) if job.parts > 1 and job.loss.batch_dice else None
+        sums = self._sums(parts) if job.parts > 1 and job.loss.takes_sums else None
         for images, labels in parts:
             loss = job.loss(self._outputs(images), labels, share=len(images) / size, sums=sums)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -182,13 +182,13 @@ class Trainer:
             return outputs
 
     def _sums(self, parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """What the Dice over the batch needs of all parts: a forward pass of each, nothing of which is kept."""
+        """What the loss needs of all parts: a forward pass of each, nothing of which is kept."""
         with torch.no_grad():
             found = [self.job.loss.sums(self._outputs(images), labels) for images, labels in parts]
         return [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
 
     def _average(self) -> None:
-        decay = self.job.recipe.decay(self.step)
+        decay = self.job.recipe.mean_decay(self.step) or 0.0
         with torch.no_grad():
             for name, value in self.job.network.state_dict().items():
                 if value.is_floating_point():
@@ -196,19 +196,20 @@ class Trainer:
                 else:
                     self.mean[name].copy_(value)
 
-    def _schedule(self) -> float:
-        """Progress as the schedule sees it: nnU-Net's moves once an epoch."""
-        job = self.job
-        step = self.epoch * job.options.steps_per_epoch if job.recipe.name == "nnunet" else self.step
-        return job.length.progress(step, self.seconds)
+    def _rate(self) -> float:
+        job, length = self.job, self.job.length
+        epoch = length.progress(self.epoch * job.options.steps_per_epoch, self.seconds)
+        return job.recipe.rate(length.progress(self.step, self.seconds), epoch)
 
     def save(self) -> None:
         """Save all that is needed to go on exactly."""
         started = time.monotonic()
         tensors = {f"network.{name}": value for name, value in self.job.network.state_dict().items()}
         tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
-        tensors |= optimizer_tensors(self.optimizer) | {"sums": self.sums}
-        save_state(self.job.folder, self.step, tensors, {"step": self.step, "seconds": self.seconds})
+        state, numbers = optimizer_state(self.optimizer)
+        tensors |= state | {"sums": self.sums}
+        save_state(self.job.folder, self.step, tensors,
+                   {"step": self.step, "seconds": self.seconds, "optimizer": numbers})
         self.saved_at = time.monotonic()
         self.save_took = self.saved_at - started
 
@@ -224,7 +225,7 @@ class Trainer:
                 for prefix in ("network.", "mean.")}
         self.job.network.load_state_dict(pick["network."])
         self.mean = {name: value.to(self.job.device) for name, value in pick["mean."].items()}
-        restore_optimizer(self.optimizer, tensors)
+        restore_optimizer(self.optimizer, tensors, numbers["optimizer"])
         self.sums = tensors["sums"].to(self.job.device)
         self.step, self.seconds = numbers["step"], numbers["seconds"]
 
@@ -266,7 +267,7 @@ def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
     if steps - usable >= min(BAD_STEPS, steps):
         raise SegError(Record(code="SEG-T01", found=f"{steps - usable:.0f} of {steps} losses are no numbers",
                               expected="finite losses", file=str(trainer.job.folder),
-                              advice="Look at the intensities with `seg check`, or lower train.learning_rate."),
+                              advice="Look at the intensities with `seg check`, or lower recipe.learning_rate."),
                        Exit.DATA)
     row = {"epoch": -(-trainer.step // trainer.job.options.steps_per_epoch), "step": trainer.step,
            "seconds": round(trainer.seconds, 2), "loss": round(loss / max(usable, 1), 5),

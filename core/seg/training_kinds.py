@@ -25,25 +25,53 @@ class Loss(Protocol):
         `labels.has_regions`, the K outputs are independent maps (sigmoid), one for each region in declared order, else
         classes (softmax), the background first.
 
-        The outputs of deep supervision are weighed, and label maps brought to their size, by the caller.
+        The outputs of deep supervision are weighed, and label maps brought to their size, by the caller. What it gives
+        may also be a `PartedCriterion`.
         """
+
+
+@runtime_checkable
+class PartedCriterion(Protocol):
+    """What a criterion may offer beside, so that a CPU works on a large batch in parts, which saves memory.
+
+    The losses of the parts, and their gradients, add up to those of the whole. A criterion that does not offer it is
+    always given whole batches.
+    """
+
+    takes_sums: bool  # whether a part must know something of the whole batch: it costs another pass over all parts
+
+    def __call__(self, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The loss of a whole batch (see `Loss.build`)."""
+
+    def part(self, logits: torch.Tensor, ids: torch.Tensor, share: float, sums: torch.Tensor | None) -> torch.Tensor:
+        """The loss of a part of a batch, `share` of its samples.
+
+        `sums` is what `sums` gave, added up over all parts, where `takes_sums`, else None.
+        """
+
+    def sums(self, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """What the whole batch must know of this part, as numbers that add up."""
 
 
 @runtime_checkable
 class Recipe(Protocol):
     """How the weights move: the optimiser, the learning rate over time, and whether weights are averaged."""
 
-    def optimizer(self, network: torch.nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of all parameters of `network`. Its state must consist of tensors and numbers."""
+    def make_optimizer(self, network: torch.nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of all parameters of `network`.
 
-    def learning_rate(self, step: float, epoch: float) -> float:
+        Its state must consist of tensors and numbers, one table for each parameter, so that it can be saved.
+        """
+
+    def rate(self, step: float, epoch: float) -> float:
         """The learning rate of a step.
 
-        Both are from 0 to 1, the part of the training that is done: before this step, and before this epoch.
+        Both are the part of the training that is done, 0 to 1 (a little more where time is over): before this step,
+        and before this epoch. With a budget of time, in which there may be no whole epoch, both are the same.
         """
 
     def mean_decay(self, step: int) -> float | None:
         """How much of the running mean of the weights stays at step `step`, from 1 on; prediction uses that mean.
 
-        None, at every step, where the last weights are used.
+        It starts as the weights before the first step. None, at every step, where the last weights are used.
         """

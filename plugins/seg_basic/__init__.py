@@ -28,3 +28,9 @@ def seg_ensemblers() -> Iterable[Offer]:
 def seg_postprocessors() -> Iterable[Offer]:
     """Offer no post-processing."""
     yield Offer("none", "seg_basic.postprocessor:NoPostprocessor", "Predictions as they are.")
+
+
+@hookimpl
+def seg_recipes() -> Iterable[Offer]:
+    """Offer a recipe for little time."""
+    yield Offer("budget", "seg_basic.budget:BudgetRecipe", "AdamW, one cycle, averaged weights, for short trainings.")

@@ -1,6 +1,6 @@
-"""nnU-Net's rules: fingerprint, planner and its presets, normalisers, sampler, augmenter, ensembler, post-processor.
+"""nnU-Net's rules (Isensee et al. 2021).
 
-Isensee et al. 2021.
+Fingerprint, planner and its presets, normalisers, sampler, augmenter, loss, recipe, ensembler, post-processor.
 """
 
 from collections.abc import Iterable
@@ -57,3 +57,15 @@ def seg_postprocessors() -> Iterable[Offer]:
     """Offer nnU-Net's post-processing."""
     yield Offer("nnunet", "seg_nnunet.postprocessor:NnUNetPostprocessor",
                 "Only the largest component, of all foreground and of each class, where that raises the Dice.")
+
+
+@hookimpl
+def seg_losses() -> Iterable[Offer]:
+    """Offer nnU-Net's loss."""
+    yield Offer("dice_ce", "seg_nnunet.loss:DiceCrossEntropy", "Dice plus cross-entropy, their weights, top-k.")
+
+
+@hookimpl
+def seg_recipes() -> Iterable[Offer]:
+    """Offer nnU-Net's recipe."""
+    yield Offer("nnunet", "seg_nnunet.recipe:NnUNetRecipe", "SGD with a falling rate, for long trainings; Adam too.")

@@ -94,14 +94,14 @@ def mirroring(choice: str, fingerprint: Fingerprint, description: Description, o
     nnU-Net mirrors every axis; there the network has to tell such classes apart by shape.
 
     Args:
-        choice: "auto", "all" or "none", the option of the planner.
+        choice: "auto", "all", "first_two" or "none", the option of the planner.
         fingerprint: how the cases lie; the most common orientation decides.
         description: the names of the classes.
         order: `transpose_forward` of the plan.
     """
     if choice != "auto":
         auto = mirroring("auto", fingerprint, description, order)
-        return Mirroring(axes=(0, 1, 2) if choice == "all" else (),
+        return Mirroring(axes={"all": (0, 1, 2), "first_two": (0, 1), "none": ()}[choice],
                          reason=f"Set by planner.mirroring={choice}. With auto: {auto.reason}")
     left_out: dict[int, str] = {}
     for pair in opposite_pairs(description.labels.foreground):

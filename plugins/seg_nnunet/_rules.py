@@ -39,6 +39,7 @@ class Choices:
     spacing: tuple[float, ...]
     mirroring: str
     normalization: tuple[str, ...] = ()
+    batch: int = 0
 
 
 @frozen(kw_only=True)
@@ -53,6 +54,7 @@ class Facts:
     normalization: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
     mirroring: Mirroring
+    batch: int
     reasons: dict[str, str]
 
     @property
@@ -90,7 +92,7 @@ def plan_by_rules(
     facts = Facts(
         architecture=architecture, description=description, limits=choices.limits, spacing=spacing[list(order)],
         median=median_shape(fingerprint, spacing)[list(order)], normalization=schemes, use_mask_for_norm=masks,
-        mirroring=mirror,
+        mirroring=mirror, batch=choices.batch,
         reasons={"spacing": why, "median_shape": shape_reason, "normalization": normalization_reason,
                  "use_mask_for_norm": mask_reason, "mirror_axes": mirror.reason, **ends_reasons(description),
                  **SAME_FOR_ALL},
@@ -143,12 +145,14 @@ def _configuration(
 ) -> Configuration:
     """One configuration at `spacing` (two or three axes), where the median image has `median` voxels."""
     found = fit(spacing.tolist(), median.tolist(), voxels, facts.memory, facts.limits)
-    dims = len(spacing)
+    dims, reasons = len(spacing), {**facts.reasons, **found.reasons}
+    if facts.batch:
+        reasons["batch"] = f"Set by planner.batch={facts.batch}. With 0: {reasons['batch']}"
     return Configuration(
         name=name, spacing=_three(spacing if dims == 3 else facts.spacing), median_shape=tuple(median.tolist()),
-        patch=found.patch, batch=found.batch, topology=found.topology, normalization=facts.normalization,
+        patch=found.patch, batch=facts.batch or found.batch, topology=found.topology, normalization=facts.normalization,
         use_mask_for_norm=facts.use_mask_for_norm, mirror_axes=facts.mirroring.of(dims),
-        reasons={**facts.reasons, **found.reasons},
+        reasons=reasons,
     )
 
 

@@ -28,10 +28,13 @@ def patches(
     patch: Sequence[int],
     matrix: NDArray[np.float64],
     device: torch.device,
+    *,
+    nearest: bool = False,
 ) -> list[Tensor]:
     """The patches at `positions`, transformed about their centres where `matrix` (B, D, D) is not the identity.
 
-    Where D is less than three, the transform is within slices. Returns image float32 (B, C, *patch) and label int16
+    Where D is less than three, the transform is within slices. `nearest` gives each voxel the nearest label, else the
+    one with the largest linearly interpolated share. Returns image float32 (B, C, *patch) and label int16
     (B, *patch), -1 outside the case; then, where cases have one, the previous stage's labels in the same form, 0
     outside.
     """
@@ -48,7 +51,8 @@ def patches(
     for group in _groups(np.flatnonzero(moved), device):
         entries = [positions[entry] for entry in np.arange(len(positions))[group].tolist()]
         found = [(cases[where.case], where.start) for where in entries]
-        for into, patches_of_group in zip(made, _transformed(found, patch3, matrix[group], device), strict=True):
+        for into, patches_of_group in zip(made, _transformed(found, patch3, matrix[group], device, nearest=nearest),
+                                           strict=True):
             into[group] = patches_of_group
     image, *labels = made
     return [image.view(len(positions), channels, *patch), *(one.view(len(positions), *patch) for one in labels)]
@@ -82,11 +86,12 @@ def _transformed(
     patch: Sequence[int],
     matrix: NDArray[np.float64],
     device: torch.device,
+    *,
+    nearest: bool = False,
 ) -> list[Tensor]:
     """Image (n, C, Z, Y, X) and label maps (n, Z, Y, X) of transformed patches, each read from the box that it reaches.
 
-    `found` gives case and start of each patch. Images are interpolated linearly; a label is the one with the largest
-    linearly interpolated share.
+    `found` gives case and start of each patch. Images are interpolated linearly, labels as `patches` says.
     """
     dims = matrix.shape[-1]
     shapes = np.array([case.image.shape[1:] for case, _ in found])
@@ -105,7 +110,7 @@ def _transformed(
         shift[0] = first + (slab[0] - inner[0]) / 2
         place, fraction = _places(matrix, centre + matrix @ shift, slab, box, device)
         for source, target in zip(boxes, made, strict=True):
-            value = _interpolated if source.is_floating_point() else _voted
+            value = _interpolated if source.is_floating_point() else _nearest if nearest else _voted
             targets = target.view(-1, len(found), *inner).narrow(2, first, slab[0])
             for row, into in zip(source.view(-1, voxels), targets, strict=True):
                 into.copy_(value(row, place, fraction, strides).view(into.shape))
@@ -178,6 +183,12 @@ def _interpolated(image: Tensor, place: Tensor, fraction: Sequence[Tensor], stri
     first = _interpolated(image, place, fraction[1:], strides[1:])
     second = _interpolated(image[strides[0] :], place, fraction[1:], strides[1:])
     return first.lerp_(second, fraction[0])
+
+
+def _nearest(label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """The nearest label to P places, from a label map (V,): int16 (P,)."""
+    steps = sum((part >= 0.5).int() * stride for part, stride in zip(fraction, strides, strict=True))
+    return label.index_select(0, place + steps)
 
 
 def _voted(label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]) -> Tensor:

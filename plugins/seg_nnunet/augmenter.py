@@ -53,13 +53,15 @@ class Draw:
     gamma_inverted: NDArray[np.float64]  # (B, C)
     gamma: NDArray[np.float64]  # (B, C)
     mirror: NDArray[np.bool_]  # (B, axes)
+    nearest_labels: bool = False
     disturbance: Disturbance | None = None  # of the previous stage's prediction, where there is one
 
     def sample(self, index: int) -> Draw:
         """The parameters of one entry of the batch, as a batch of one."""
-        arrays = [one.name for one in fields(Draw) if one.name != "disturbance"]
+        arrays = [one.name for one in fields(Draw) if one.name not in ("nearest_labels", "disturbance")]
         rows = {name: getattr(self, name)[index : index + 1] for name in arrays}
-        return Draw(**rows, disturbance=self.disturbance and self.disturbance.sample(index))
+        return Draw(**rows, nearest_labels=self.nearest_labels,
+                    disturbance=self.disturbance and self.disturbance.sample(index))
 
 
 @frozen(kw_only=True)
@@ -82,6 +84,9 @@ class NnUNetAugmenter:
                                          ge=0.0, le=1.0)
     p_previous_removal: float = option(0.2, "probability that masks of a previous stage lose a component, of a sample",
                                        ge=0.0, le=1.0)
+    within_slices: bool = option(default=True, help="rotate and scale very anisotropic patches within slices only")
+    labels: str = option("linear", "which label a rotated or scaled voxel gets: the largest linear share, or the "
+                         "nearest", choices=("linear", "nearest"))
     mirror: bool = option(default=True, help="mirror along the configuration's axes, each half of the time")
 
     def __attrs_post_init__(self) -> None:
@@ -91,8 +96,8 @@ class NnUNetAugmenter:
     def margin(self, configuration: Configuration) -> Size3:
         """How much larger a patch nnU-Net draws places for, so that a rotated one stays inside the case."""
         patch = configuration.patch
-        enlarged = _enlarged(patch, _max_rotation(configuration))
-        if configuration.dims == 3 and _in_slices(configuration):
+        enlarged = _enlarged(patch, _max_rotation(configuration, within=self._in_slices(configuration)))
+        if configuration.dims == 3 and self._in_slices(configuration):
             enlarged = (patch[0], *enlarged[1:])
         z, y, x = (0,) * (3 - len(patch)) + tuple(big - size for big, size in zip(enlarged, patch, strict=True))
         return z, y, x
@@ -129,8 +134,14 @@ class NnUNetAugmenter:
             gamma_inverted=_factors(rng, self.p_gamma_inverted, GAMMA, each),
             gamma=_factors(rng, self.p_gamma, GAMMA, each),
             mirror=_gate(rng, 0.5, (samples, dims)) & axes,
+            nearest_labels=self.labels == "nearest",
             disturbance=self._disturbance(samples, further, rng) if configuration.previous_stage else None,
         )
+
+    def _in_slices(self, configuration: Configuration) -> bool:
+        """Whether patches are rotated and scaled within slices: 2-D ones, and very anisotropic ones ("dummy 2-D")."""
+        patch = configuration.patch
+        return configuration.dims == 2 or (self.within_slices and max(patch) / patch[0] > ANISOTROPY_DUMMY_2D)
 
     def _disturbance(self, samples: int, labels: int, rng: np.random.Generator) -> Disturbance:
         from seg_nnunet._previous import draw_disturbance
@@ -141,9 +152,9 @@ class NnUNetAugmenter:
         self, samples: int, configuration: Configuration, rng: np.random.Generator
     ) -> NDArray[np.float64]:
         """(B, D, D): rotation times scale, the identity where neither was drawn."""
-        dims = 2 if _in_slices(configuration) else 3
+        dims = 2 if self._in_slices(configuration) else 3
         planes = list(combinations(range(dims), 2))
-        largest = _max_rotation(configuration)
+        largest = _max_rotation(configuration, within=dims == 2)
         rotated = _gate(rng, self.p_rotation, (samples, 1))
         angles = rotated * rng.uniform(-largest, largest, (samples, len(planes)))
         scaled = _gate(rng, self.p_scaling, (samples,))
@@ -169,13 +180,14 @@ def apply(
 
     from seg_nnunet import _intensity, _spatial
 
-    image, *maps = _spatial.patches(cases, positions, configuration.patch, drawn.matrix, device)
+    image, *maps = _spatial.patches(cases, positions, configuration.patch, drawn.matrix, device,
+                                    nearest=drawn.nearest_labels)
     label = maps[0]
     _intensity.noise(image, drawn.noise_std, drawn.noise_seed)
     _intensity.blur(image, drawn.blur_sigma)
     _intensity.brightness(image, drawn.brightness)
     _intensity.contrast(image, drawn.contrast)
-    kept_axes = (0,) if configuration.dims == 3 and _in_slices(configuration) else ()
+    kept_axes = (0,) if drawn.matrix.shape[-1] < configuration.dims else ()  # transformed within slices
     _intensity.low_resolution(image, drawn.low_resolution, kept_axes)
     _intensity.gamma(image, drawn.gamma_inverted, inverted=True)
     _intensity.gamma(image, drawn.gamma)
@@ -198,16 +210,10 @@ def _previous_channels(previous: torch.Tensor, drawn: Disturbance) -> torch.Tens
     return channels
 
 
-def _in_slices(configuration: Configuration) -> bool:
-    """Whether patches are rotated and scaled within slices only: 2-D ones, and very anisotropic ones ("dummy 2-D")."""
+def _max_rotation(configuration: Configuration, *, within: bool) -> float:
+    """The largest angle about each axis, in radians; `within` slices or not."""
     patch = configuration.patch
-    return configuration.dims == 2 or max(patch) / patch[0] > ANISOTROPY_DUMMY_2D
-
-
-def _max_rotation(configuration: Configuration) -> float:
-    """The largest angle about each axis, in radians."""
-    patch = configuration.patch
-    if not _in_slices(configuration):
+    if not within:
         return math.radians(30)
     if configuration.dims == 2 and max(patch) / min(patch) > ANISOTROPY_ROTATION_2D:
         return math.radians(15)

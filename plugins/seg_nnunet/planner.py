@@ -21,7 +21,8 @@ VRAM_HELP = "Device memory in GB that training may use; patch and batch grow wit
 SPACING_HELP = "Spacing (z, y, x) in mm to bring all cases to; empty: decided from the fingerprint."
 MIRROR_HELP = "Axes to mirror in training and prediction; auto leaves out left-right where classes have a side."
 NORMALIZATION_HELP = "Normalisers, one for all channels or one for each; empty: by the names of the channels."
-MIRROR_CHOICES = ("auto", "all", "none")
+MIRROR_CHOICES = ("auto", "all", "first_two", "none")
+BATCH_HELP = "Samples of a batch, whatever the memory; 0: as many as fit."
 
 
 @frozen(kw_only=True)
@@ -33,6 +34,7 @@ class NnUNetPlanner:
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
     normalization: tuple[str, ...] = option((), NORMALIZATION_HELP)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -52,6 +54,7 @@ class ResEncMPlanner:
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
     normalization: tuple[str, ...] = option((), NORMALIZATION_HELP)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -71,6 +74,7 @@ class ResEncLPlanner:
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
     normalization: tuple[str, ...] = option((), NORMALIZATION_HELP)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -90,6 +94,7 @@ class ResEncXLPlanner:
     spacing: tuple[float, ...] = option((), SPACING_HELP)
     mirroring: str = option("auto", MIRROR_HELP, choices=MIRROR_CHOICES)
     normalization: tuple[str, ...] = option((), NORMALIZATION_HELP)
+    batch: int = option(0, BATCH_HELP, ge=0)
 
     def plan(self, fingerprint: Fingerprint, description: Description, architecture: Architecture) -> Plan:
         """The plan for `architecture`; see `seg_nnunet._rules.plan_by_rules`."""
@@ -103,4 +108,4 @@ class ResEncXLPlanner:
 def _choices(preset: Preset, planner: NnUNetPlanner | ResEncMPlanner | ResEncLPlanner | ResEncXLPlanner) -> Choices:
     """The preset scaled to the memory that was asked for, and the other options."""
     return Choices(limits=preset.scaled(planner.vram_gb), spacing=planner.spacing, mirroring=planner.mirroring,
-                   normalization=planner.normalization)
+                   normalization=planner.normalization, batch=planner.batch)

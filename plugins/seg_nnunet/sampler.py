@@ -26,22 +26,23 @@ class NnUNetSampler:
     """
 
     foreground: float = option(0.33, "share of a batch that is placed on foreground", ge=0.0, le=1.0)
+    probabilistic: bool = option(default=False, help="place each entry by chance instead of a fixed part of the batch")
 
     def positions(
         self, index: Sequence[CaseIndex], configuration: Configuration, margin: Size3, rng: np.random.Generator
     ) -> list[Position]:
         """`configuration.batch` positions, cases uniformly with replacement.
 
-        Entry j of the batch is forced from j = round(batch · (1 - foreground)) on, so half of a batch of two. A batch
-        of one, which nnU-Net does not have, is forced with the probability `foreground`.
+        Entry j of the batch is forced from j = round(batch · (1 - foreground)) on, so half of a batch of two. With
+        `probabilistic` each entry is forced with the probability `foreground`, and so is a batch of one, which nnU-Net
+        does not have.
         """
-        random_entries = round(configuration.batch * (1 - self.foreground))
-        if configuration.batch == 1:
-            random_entries = int(rng.random() >= self.foreground)
-        return [
-            _position(index, configuration.patch3, margin, entry >= random_entries, rng)
-            for entry in range(configuration.batch)
-        ]
+        batch = configuration.batch
+        random_entries = round(batch * (1 - self.foreground))
+        forced = [entry >= random_entries for entry in range(batch)]
+        if self.probabilistic or batch == 1:
+            forced = [rng.random() < self.foreground for _ in range(batch)]
+        return [_position(index, configuration.patch3, margin, each, rng) for each in forced]
 
 
 def _position(

@@ -31,6 +31,7 @@ class ResEncUNet:
     convolutions: int = option(1, "convolutions of each decoder stage", ge=1)
     norm: str = option("instance", "normalisation after each convolution", choices=("instance", "batch"))
     activation: str = option("leaky_relu", "activation after each norm", choices=("leaky_relu", "relu"))
+    deep_supervision: bool = option(default=True, help="train the coarser outputs too")
 
     @blocks.validator
     def _at_least_one(self, _attribute: Any, value: tuple[int, ...]) -> None:
@@ -58,6 +59,7 @@ class ResEncUNet:
             strides=tuple(map(tuple, strides)),
             blocks=(*self.blocks, *(self.blocks[-1:] * stages))[:stages],
             decoder_blocks=(self.convolutions,) * (stages - 1),
+            deep_supervision=self.deep_supervision,
         )
 
     def feature_map_size(self, topology: Topology, patch: Sequence[int], classes: int) -> int:

@@ -22,6 +22,7 @@ class UNet:
     convolutions: int = option(2, "convolutions of each stage", ge=1)
     norm: str = option("instance", "normalisation after each convolution", choices=("instance", "batch"))
     activation: str = option("leaky_relu", "activation after each norm", choices=("leaky_relu", "relu"))
+    deep_supervision: bool = option(default=True, help="train the coarser outputs too")
 
     def topology(
         self,
@@ -43,6 +44,7 @@ class UNet:
             strides=tuple(map(tuple, strides)),
             blocks=(self.convolutions,) * len(kernels),
             decoder_blocks=(self.convolutions,) * (len(kernels) - 1),
+            deep_supervision=self.deep_supervision,
         )
 
     def feature_map_size(self, topology: Topology, patch: Sequence[int], classes: int) -> int:

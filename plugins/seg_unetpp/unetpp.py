@@ -26,6 +26,7 @@ class UNetPlusPlus:
     convolutions: int = option(2, "convolutions of each node", ge=1)
     norm: str = option("instance", "normalisation after each convolution", choices=("instance", "batch"))
     activation: str = option("leaky_relu", "activation after each norm", choices=("leaky_relu", "relu"))
+    deep_supervision: bool = option(default=True, help="train the outputs of all levels; else none is pruned")
 
     def topology(
         self,
@@ -47,6 +48,7 @@ class UNetPlusPlus:
             strides=tuple(map(tuple, strides)),
             blocks=(self.convolutions,) * len(kernels),
             decoder_blocks=(self.convolutions,) * (len(kernels) - 1),
+            deep_supervision=self.deep_supervision,
         )
 
     def feature_map_size(self, topology: Topology, patch: Sequence[int], classes: int) -> int:

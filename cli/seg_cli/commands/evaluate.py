@@ -17,6 +17,7 @@ def evaluate(  # noqa: PLR0913 - one parameter for each flag of the command
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Folder of the true label maps.")],
     prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="Folder of the predictions.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for metrics.csv and metrics.json.")] = None,
+    *,
     labels: shared.Labels = None,
     tolerance_mm: Annotated[float, typer.Option("--tolerance", min=0.01, help="Of the surface Dice, in mm.")] = 1.0,
     also: Annotated[str | None, typer.Option("--also", metavar="NAME,…", help="Further metrics: recall,…")] = None,

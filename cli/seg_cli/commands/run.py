@@ -24,11 +24,12 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     sampler: Annotated[str | None, typer.Option("--sampler")] = None,
     ensembler: Annotated[str | None, typer.Option("--ensembler")] = None,
     postprocessor: Annotated[str | None, typer.Option("--postprocessor")] = None,
+    loss: Annotated[str | None, typer.Option("--loss")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="[budget with a budget of time, else nnunet]")] = None,
     config: Annotated[str | None, typer.Option("--config", help="Configurations: 2d,3d_fullres,… or all.")] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,…; all; full: every case.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Length of a training in epochs.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Length of a training in time: 10m, 1.5h.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="nnunet or budget [as the length is given].")] = None,
     device: shared.Device = "auto",
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Root of all random numbers [0].")] = None,
     labels: shared.Labels = None,
@@ -43,7 +44,8 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
 
     given: dict[str, Any] = {
         "planner": planner, "architecture": arch, "fingerprinter": fingerprinter, "augmenter": augmenter,
-        "sampler": sampler, "ensembler": ensembler, "postprocessor": postprocessor, "epochs": epochs, "seed": seed,
+        "sampler": sampler, "ensembler": ensembler, "postprocessor": postprocessor, "loss": loss,
+        "recipe": recipe, "epochs": epochs, "seed": seed,
         "configurations": list(shared.split_list(config)) or None,
         "folds": list(shared.split_list(fold)) or None,
         "budget_s": parse_duration(budget) if budget else None,
@@ -52,12 +54,11 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
         "splits": str(splits) if splits else None,
         "plan": str(plan) if plan else None,
     }  # fmt: skip
-    sets = [*(sets or []), *([f"train.recipe={recipe}"] if recipe else [])]
-    chosen = read_settings(settings, sets, {key: value for key, value in given.items() if value is not None})
+    chosen = read_settings(settings, sets or [], {key: value for key, value in given.items() if value is not None})
     from seg.runfolder import Components
 
     registry = chosen_plugins(context)
-    Components.resolve(chosen, registry)  # mistakes in names and options are told before torch is imported
+    Components.check(chosen, registry)  # mistakes in names and options are told before torch is imported
     from seg.stages.run import run as run_all
 
     with ConsoleProgress() as progress:

@@ -117,13 +117,12 @@ def _told(folder: RunFolder, settings: Settings, progress: Progress) -> Iterator
 
 
 def with_length(settings: Settings) -> Settings:
-    """`settings` with a length of training: nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU."""
+    """`settings` with a length of training, nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU, and recipe."""
     device = choose_device(settings.device)
-    if settings.epochs or settings.budget_s:
-        return settings
-    if device.type == "cuda":
-        return attrs.evolve(settings, epochs=GPU_EPOCHS)
-    return attrs.evolve(settings, budget_s=CPU_BUDGET_S)
+    if not (settings.epochs or settings.budget_s):
+        length = {"epochs": GPU_EPOCHS} if device.type == "cuda" else {"budget_s": CPU_BUDGET_S}
+        settings = attrs.evolve(settings, **length)
+    return attrs.evolve(settings, recipe=settings.chosen_recipe)
 
 
 def checked(dataset: Dataset, folder: RunFolder, settings: Settings, progress: Progress) -> CheckReport:

@@ -23,11 +23,10 @@ from seg.errors import Exit, Record, SegError
 from seg.estimates import batch_parts
 from seg.files import digest_file, digest_json, write_bytes
 from seg.kinds import CaseArrays
-from seg.losses import DiceCrossEntropy
+from seg.losses import DeepSupervision
 from seg.models import ComponentUse, Configuration, Plan
 from seg.progress import Progress, Silent
 from seg.provenance import advice_for, as_then, changed_versions
-from seg.recipes import choose_recipe
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 from seg.splits import members
@@ -39,7 +38,7 @@ from seg.training import Data, Job, Length, Trainer, train
 WEIGHTS = "weights.safetensors"
 REDUCED = "reduced.json"
 SOURCE = "source.json"
-DECIDING = ("architecture", "sampler", "augmenter", "planner")  # the kinds on which weights depend
+DECIDING = ("architecture", "sampler", "augmenter", "planner", "loss", "recipe")  # the kinds on which weights depend
 MEMORY_SHARE = 0.5  # of the free memory may be taken by cases; beyond, they are read from the disk
 
 
@@ -238,26 +237,28 @@ def _job(fold: Fold, data: Data, device: torch.device, used: float) -> Job:
 
 
 def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torch.device, length: Length) -> Job:
-    labels, use = fold.plan.description.labels, fold.components.uses["architecture"]
-    weights = loss_weights(fold.components.architecture, configuration.topology, use)
-    network = new_network(fold.components, configuration, fold.seed)
+    labels, components = fold.plan.description.labels, fold.components
+    use = components.uses["architecture"]
+    weights = loss_weights(components.architecture, configuration.topology, use)
+    network = new_network(components, configuration, fold.seed)
     try_network(network, configuration, weights, use)
+    loss = DeepSupervision(criterion=components.loss.build(labels, configuration), weights=weights)
     return Job(
         folder=fold.path, fold=fold.fold, configuration=configuration, data=data, length=length, device=device,
-        seed=fold.seed, network=network, parts=_parts(fold, configuration, network, device),
-        loss=DiceCrossEntropy(labels=labels, weights=weights, batch_dice=configuration.batch_dice),
-        recipe=choose_recipe(fold.settings.train, budgeted=bool(length.seconds)), options=fold.settings.train,
+        seed=fold.seed, network=network,
+        parts=_parts(fold, configuration, network, device) if loss.takes_parts else 1, loss=loss,
+        recipe=components.recipe, options=fold.settings.train,
     )
 
 
 def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, device: torch.device) -> int:
     """In how many parts a batch is worked on: on a CPU, so many that the feature maps of one take at most PART_BYTES.
 
-    One where the samples of a batch are not independent: batch norm, an ignore label.
+    One where the samples of a batch are not independent of each other in the network: batch norm.
     """
     labels = fold.plan.description.labels
     mixed = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())  # noqa: SLF001
-    if device.type != "cpu" or mixed or labels.ignore is not None:
+    if device.type != "cpu" or mixed:
         return 1
     architecture = fold.components.architecture
     values = architecture.feature_map_size(configuration.topology, configuration.patch, len(labels.values))
