@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -144,6 +144,15 @@ def memory_grows(architecture: Architecture) -> None:
                "more for more voxels")
 
 
+def _count(counted: list[int]) -> Callable[..., None]:
+    """A hook that adds how many values a module gave."""
+
+    def hook(_module: Any, _inputs: Any, output: Any) -> None:
+        counted.append(output.numel())
+
+    return hook
+
+
 def memory_truth(architecture: Architecture) -> None:
     import torch
     from torch import nn
@@ -154,7 +163,7 @@ def memory_truth(architecture: Architecture) -> None:
         network, counted = _network(architecture, topology).train(), list[int]()
         for module in network.modules():
             if isinstance(module, kinds):
-                module.register_forward_hook(lambda _module, _inputs, output: counted.append(output.numel()))
+                module.register_forward_hook(_count(counted))
         with torch.no_grad():
             network(_images(2, patch))
         told, truth = architecture.feature_map_size(topology, patch, OUTPUTS), sum(counted) / 2

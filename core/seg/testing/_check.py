@@ -72,10 +72,10 @@ class _NoTorch:
 def no_torch() -> Iterator[None]:
     """Importing torch raises AssertionError meanwhile, whether or not it is loaded."""
     barrier, loaded = _NoTorch(), sys.modules.pop("torch", None)
-    sys.meta_path.insert(0, barrier)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, barrier)
     try:
         yield
     finally:
-        sys.meta_path.remove(barrier)  # type: ignore[arg-type]
+        sys.meta_path.remove(barrier)
         if loaded is not None:
             sys.modules["torch"] = loaded

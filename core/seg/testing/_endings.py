@@ -44,7 +44,7 @@ def ensembler_select(ensembler: Ensembler) -> None:
 
 def ensembler_order(ensembler: Ensembler) -> None:
     first, second = (set(ensembler.select(some)) for some in (_candidates(), _candidates()[::-1]))
-    expect(first == second, f"{sorted(first)}, and of the same candidates in another order {sorted(second)}", "the same")
+    expect(first == second, f"{sorted(first)}, and in another order of the candidates {sorted(second)}", "the same")
 
 
 def _combined(ensembler: Ensembler) -> dict[str, Callable[[Iterator[torch.Tensor]], torch.Tensor]]:
@@ -60,7 +60,7 @@ def ensembler_equal(ensembler: Ensembler) -> None:
             for count in (1, 3):
                 found = combine(one.to(kind) for _ in range(count))
                 expect(found.shape == one.shape, f"{name}: a map of {tuple(found.shape)}", f"{MAP}")
-                expect(bool((found.float() - one).abs().max() < 2e-3), f"{name}: another map than the {count} equal ones",
+                expect(bool((found.float() - one).abs().max() < 2e-3), f"{name}: another map than {count} equal ones",
                        "that map")
 
 
@@ -70,7 +70,7 @@ def ensembler_inputs(ensembler: Ensembler) -> None:
     for name, combine in _combined(ensembler).items():
         maps = [torch.full(MAP, value) for value in (0.25, 0.75)]
         found = combine(iter(maps))
-        expect(0.25 - 1e-6 <= float(found.min()) and float(found.max()) <= 0.75 + 1e-6,
+        expect(bool(((found - 0.5).abs() <= 0.25 + 1e-6).all()),
                f"{name}: values from {float(found.min()):g} to {float(found.max()):g}", "between those of the maps")
         same = all(bool((one == value).all()) for one, value in zip(maps, (0.25, 0.75), strict=True))
         expect(same, f"{name}: maps that changed", "maps as they were")
@@ -195,7 +195,8 @@ def exporter_folder(exporter: Exporter) -> None:
             expect(not (root / "exported").exists() or not any((root / "exported").iterdir()),
                    "files beside a refusal", "whole files or none")
             return
-        expect(files and all(path.is_file() for path in files), f"{files!r}", "the files that were written, at least one")
+        written = bool(files) and all(path.is_file() for path in files)
+        expect(written, f"{files!r}", "the files that were written, at least one")
         inside = all((root / "exported").resolve() in path.resolve().parents for path in files)
         elsewhere = {path: text for path, text in _contents(root).items() if "exported" not in path.parts}
         expect(inside and elsewhere == before, "files outside of the folder", "all files in the folder of the export")

@@ -139,9 +139,7 @@ def _verified(registry: Registry, component: Component) -> Iterable[Failure]:
     return found
 
 
-def _failure(  # noqa: PLR0913, PLR0917 - a record's fields
-    plugin: Plugin, kind: str, name: str, check: str, reason: str, message: str
-) -> Failure:
+def _failure(plugin: Plugin, kind: str, name: str, check: str, reason: str, message: str) -> Failure:
     return Failure(check=check, kind=kind, name=name, distribution=plugin.distribution, version=plugin.version,
                    reason=reason, message=message)
 
@@ -161,7 +159,8 @@ def check_plugin(plugin: ModuleType | EntryPoint | str) -> None:
 
     from seg import hookspecs
 
-    module = import_module(plugin) if isinstance(plugin, str) else plugin.load() if isinstance(plugin, EntryPoint) else plugin
+    module: Any = plugin.load() if isinstance(plugin, EntryPoint) else plugin
+    module = import_module(module) if isinstance(module, str) else module
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     try:

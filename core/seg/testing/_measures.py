@@ -91,7 +91,8 @@ def metric_best(metric: Metric) -> None:
         expect(other is None or sign * other <= sign * perfect, f"{other!r} for one that lies {name}",  # type: ignore[operator]
                f"no better than the perfect one, {perfect!r}")
     far = _number(metric, maps["truth"], maps["far"])
-    expect(far is None or far != perfect, f"{far!r} for a prediction that misses, as for a perfect one", "something worse")
+    expect(far is None or far != perfect, f"{far!r} for a prediction that misses, as for a perfect one",
+           "something worse")
 
 
 def metric_spacing(metric: Metric) -> None:
@@ -101,7 +102,8 @@ def metric_spacing(metric: Metric) -> None:
             first = _number(metric, truth, predicted, spacing)
             turned = tuple(np.ascontiguousarray(one.transpose(0, 2, 1)) for one in (truth, predicted))
             other = _number(metric, turned[0], turned[1], (spacing[0], spacing[2], spacing[1]))
-            same = first == other or (first is not None and other is not None and math.isclose(first, other, rel_tol=1e-6))
+            both = first is not None and other is not None
+            same = math.isclose(first, other, rel_tol=1e-6) if both else first == other  # type: ignore[arg-type]
             expect(same, f"{first!r} at {spacing} mm, {other!r} with y and x exchanged", "the same: axes have no names")
 
 
@@ -127,7 +129,8 @@ CHECKS = (
           reason="A case is normalised in training and in prediction, and must look alike."),
     Check(id="normaliser-no-statistics", kind="normaliser", law=normaliser_no_statistics,
           reason="A plan may have no intensities; what needs them says so by a record."),
-    Check(id="metric-best", kind="metric", law=metric_best, reason="Reports and choices go by which of two values is better."),
+    Check(id="metric-best", kind="metric", law=metric_best,
+          reason="Reports and choices go by which of two values is better."),
     Check(id="metric-spacing", kind="metric", law=metric_spacing,
           reason="Spacing is given in (z, y, x); mixed up axes give wrong distances on anisotropic images."),
     Check(id="metric-empty", kind="metric", law=metric_empty,

@@ -21,8 +21,8 @@ def small_model(folder: Path) -> Model:
     _, ensembler = registry.build("ensembler", "segplug:mean")
     kernels, strides, patch = SHAPE
     topology = architecture.topology(kernels, strides, 1, PLAIN.outputs)
-    one = Configuration(name="3d_fullres", spacing=(1.0, 1.0, 1.0), median_shape=(8.0, 12.0, 12.0), patch=patch, batch=2,
-                        topology=topology, normalization=("zscore",), use_mask_for_norm=(False,),
+    one = Configuration(name="3d_fullres", spacing=(1.0, 1.0, 1.0), median_shape=(8.0, 12.0, 12.0), patch=patch,
+                        batch=2, topology=topology, normalization=("zscore",), use_mask_for_norm=(False,),
                         mirror_axes=(0, 1, 2))
     plan = Plan(description=Description(name="sample", channel_names=("MR",), labels=PLAIN, training_cases=4),
                 planner="sample", architecture="unet", transpose_forward=(0, 1, 2),

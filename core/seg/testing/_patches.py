@@ -86,7 +86,8 @@ def sampler_forced(sampler: Sampler) -> None:
         for one in (one for seed in range(SEEDS) for one in _drawn(sampler, patch, seed, 6)):
             if one.forced_class is not None:
                 expect(_shows(one, one.forced_class, size),
-                       f"no voxel of the forced class {one.forced_class} in the patch from {one.start} on", "at least one")
+                       f"no voxel of the forced class {one.forced_class} in the patch from {one.start} on",
+                       "at least one")
 
 
 def sampler_reach(sampler: Sampler) -> None:
@@ -168,7 +169,7 @@ def augmenter_labels(augmenter: Augmenter) -> None:
     for patch in PATCHES:
         seen = set[int]()
         for seed in range(SEEDS):
-            seen |= set(_batch(augmenter, _plan(patch), seed).label.unique().tolist())
+            seen |= set(_batch(augmenter, _plan(patch), seed).label.flatten().tolist())
         expect(seen <= set(IDS), f"the ids {sorted(seen)}", f"some of {IDS}, which the cases have; 0 outside of them")
         expect(IGNORED in seen, f"the ids {sorted(seen)}, the ignored one lost", f"all of {IDS}")
 
@@ -183,7 +184,7 @@ def augmenter_together(augmenter: Augmenter) -> None:
                     inside.append(float(image[label == IGNORED].mean()))
                     outside.append(float(image[label == 0].mean()))
         higher = sum(a > b for a, b in zip(inside, outside, strict=True))
-        expect(higher > 0.8 * len(inside), f"image and labels that agree in {higher} of {len(inside)} patches of {patch}",
+        expect(higher > 0.8 * len(inside), f"image and labels that agree in {higher} of {len(inside)} patches",
                "both turned, scaled and mirrored together")
 
 
@@ -214,7 +215,8 @@ def _cascade(patch: tuple[int, ...]) -> Configuration:
 def augmenter_cascade(augmenter: Augmenter) -> None:
     for patch in PATCHES:
         image = _batch(augmenter, _cascade(patch), 0, _cases(previous=True)).image
-        expect(image.shape == (3, 5, *patch), f"an image of {tuple(image.shape)} in a second stage", f"{(3, 5, *patch)}")
+        expect(image.shape == (3, 5, *patch), f"an image of {tuple(image.shape)} in a second stage",
+               f"{(3, 5, *patch)}")
         low, high = float(image[:, 2:].min()), float(image[:, 2:].max())
         expect(low >= 0 and high <= 1, f"values from {low:g} to {high:g} in channels of the previous stage", "0 to 1")
 
@@ -238,7 +240,8 @@ def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 CHECKS = (
-    Check(id="sampler-count", kind="sampler", law=sampler_count, reason="Each position becomes one entry of the batch."),
+    Check(id="sampler-count", kind="sampler", law=sampler_count,
+          reason="Each position becomes one entry of the batch."),
     Check(id="sampler-overlap", kind="sampler", law=sampler_overlap, reason="A patch outside its case is all zeros."),
     Check(id="sampler-replay", kind="sampler", law=sampler_replay,
           reason="A training that goes on must see the batches it would have seen."),
@@ -257,7 +260,8 @@ CHECKS = (
           reason="Labels that move otherwise than the image teach the network wrong borders."),
     Check(id="augmenter-replay", kind="augmenter", law=augmenter_replay,
           reason="A training that goes on must see the batches it would have seen."),
-    Check(id="augmenter-inputs", kind="augmenter", law=augmenter_inputs, reason="Cases stay in memory for all batches."),
+    Check(id="augmenter-inputs", kind="augmenter", law=augmenter_inputs,
+          reason="Cases stay in memory for all batches."),
     Check(id="augmenter-cascade", kind="augmenter", law=augmenter_cascade,
           reason="The second stage of a cascade takes the first one's labels as further channels."),
     Check(id="augmenter-disk", kind="augmenter", law=augmenter_disk,

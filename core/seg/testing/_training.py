@@ -66,7 +66,7 @@ def loss_scalar(loss: Loss) -> None:
     for name, labels, patch, criterion in _asked(loss):
         for batch in (1, 2):
             found = criterion(_logits(patch, labels, batch), _ids(patch, batch))
-            expect(found.shape == () and found.dtype == torch.float32, f"{found.dtype} of {tuple(found.shape)} ({name})",
+            expect(found.shape == () and found.dtype == torch.float32, f"{found.dtype} {tuple(found.shape)} ({name})",
                    "a float32 scalar")
             expect(bool(found.isfinite()), f"{found.item()} ({name})", "a finite number")
 
@@ -187,8 +187,8 @@ def recipe_rate(recipe: Recipe) -> None:
 
     for step, epoch in _grid():
         rate = recipe.learning_rate(step, epoch)
-        expect(isinstance(rate, float) and math.isfinite(rate) and rate > 0, f"the rate {rate!r} at {step:g}, {epoch:g}",
-               "a finite float above 0")
+        usable = isinstance(rate, float) and math.isfinite(rate) and rate > 0
+        expect(usable, f"the rate {rate!r} at {step:g}, {epoch:g}", "a finite float above 0")
     expect(recipe.learning_rate(0.25, 0.2) == evolve(recipe).learning_rate(0.25, 0.2),  # type: ignore[misc]
            "two rates for the same progress", "one")
 
@@ -244,6 +244,6 @@ CHECKS = (
     _check("recipe", "parameters", recipe_parameters, "A parameter that no optimiser moves never learns."),
     _check("recipe", "learning-rate", recipe_rate, "A step without a finite rate is lost, and maybe the network too."),
     _check("recipe", "learns", recipe_learns, "A recipe that cannot lower the loss of a tiny network trains none."),
-    _check("recipe", "state", recipe_state, "A training that was cut short goes on exactly, from stored tensors alone."),
+    _check("recipe", "state", recipe_state, "A training that was cut short goes on from stored tensors alone."),
     _check("recipe", "mean-decay", recipe_mean, "The running mean of the weights must follow them."),
 )
