@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from seg.errors import Exit, Record, SegError
-from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, phantom, plugins, predict, run, stages
+from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, new_plugin, phantom, plugins, predict, run, stages
 from seg_cli.console import print_records, warn
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("report")(stages.report)
 app.command("phantom")(phantom.phantom)
 app.command("list-plugins")(plugins.list_plugins)
 app.command("show")(plugins.show)
+app.command("new-plugin")(new_plugin.new_plugin)
 app.command("diff-plans")(diff_plans.diff_plans)
 
 
