@@ -20,6 +20,7 @@ PATCHES = ((8, 8, 6), (2, 12, 10), (12, 10))
 IDS = (0, 1, 3)  # no 2: what lies between two labels is none
 IGNORED = 3
 SEEDS = 12
+ALIKE = 0.85  # by chance it is a half; turning and blur cost a little at borders
 NO_MARGIN = (0, 0, 0)
 
 
@@ -175,17 +176,17 @@ def augmenter_labels(augmenter: Augmenter) -> None:
 
 
 def augmenter_together(augmenter: Augmenter) -> None:
+    """In the cases every voxel of the label 3 is brighter than every one of the background; most stay so."""
     for patch in PATCHES:
-        inside, outside = list[float](), list[float]()
-        for seed in range(SEEDS):
-            batch = _batch(augmenter, _plan(patch), seed)
+        shares = list[float]()
+        for batch in (_batch(augmenter, _plan(patch), seed) for seed in range(SEEDS)):
             for image, label in zip(batch.image[::2, 0], batch.label[::2], strict=True):
-                if bool((label == IGNORED).any()) and bool((label == 0).any()):
-                    inside.append(float(image[label == IGNORED].mean()))
-                    outside.append(float(image[label == 0].mean()))
-        higher = sum(a > b for a, b in zip(inside, outside, strict=True))
-        expect(higher > 0.8 * len(inside), f"image and labels that agree in {higher} of {len(inside)} patches",
-               "both turned, scaled and mirrored together")
+                inside, outside = image[label == IGNORED], image[label == 0]
+                if inside.numel() and outside.numel():
+                    shares.append(float((inside.unsqueeze(1) > outside).float().mean()))
+        agree = sum(shares) / max(len(shares), 1)
+        expect(agree > ALIKE, f"labels that fit the image in {agree:.0%} of pairs of voxels, patches of {patch}",
+               f"more than {ALIKE:.0%}: both turned, scaled and mirrored together")
 
 
 def augmenter_replay(augmenter: Augmenter) -> None:
