@@ -98,7 +98,7 @@ def metric_best(metric: Metric) -> None:
 def metric_spacing(metric: Metric) -> None:
     maps = _maps()
     for spacing in SPACINGS:
-        for truth, predicted in ((maps["truth"], maps["near"]), (maps["truth"][3:4], maps["near"][3:4])):
+        for truth, predicted in ((maps["truth"], maps["near"]), (maps["truth"][5:6], maps["near"][5:6])):
             first = _number(metric, truth, predicted, spacing)
             turned = tuple(np.ascontiguousarray(one.transpose(0, 2, 1)) for one in (truth, predicted))
             other = _number(metric, turned[0], turned[1], (spacing[0], spacing[2], spacing[1]))
