@@ -169,8 +169,8 @@ def _checks() -> str:
             if not check.id.endswith("-component")]
     common = seg.testing.checks("loss")[0].reason
     return ("## Test kit\n\n" + _table(("name", "what"), names) + "\n\nThe checks of each kind. Every kind has "
-            f"`KIND-component` too: all methods are there, and it is a frozen attrs class whose options have defaults and "
-            f"survive being stored. {common}\n\n" + _table(("check", "why"), rows))
+            "`KIND-component` too: all methods are there, and it is a frozen attrs class whose options have defaults "
+            f"and survive being stored. {common}\n\n" + _table(("check", "why"), rows))
 
 
 def _options(found: type, where: str) -> str:

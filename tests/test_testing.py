@@ -5,6 +5,7 @@ What must not pass is in test_testing_networks.py and test_testing_data.py.
 
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -71,7 +72,7 @@ class Stacked(MeanEnsembler):
         return torch.stack(list(logits)).float().mean(0)
 
 
-@seg.testing.parametrize("ensembler", lambda: Stacked(), expected_failures={"ensembler-memory": "it is a mutant"})
+@seg.testing.parametrize("ensembler", partial(Stacked), expected_failures={"ensembler-memory": "it is a mutant"})
 def test_a_function_may_be_given_and_a_failure_be_expected(check):
     check()
 

@@ -99,10 +99,11 @@ def combining(combine):
 
 
 def summed_in_place(maps):
-    total, count = None, 0
-    for count, one in enumerate(maps, 1):
+    total = None
+    maps = list(maps)
+    for one in maps:
         total = one if total is None else total.add_(one)
-    return (total / count).float()
+    return (total / len(maps)).float()
 
 
 ENSEMBLERS = [
@@ -252,7 +253,9 @@ def spoiling(self, truth, predicted, spacing):
 
 
 def of_truth(self, truth, predicted, spacing):
-    return None if not predicted.any() else float("inf") if not truth.any() else Dice.measure(self, truth, predicted, ())
+    if not predicted.any():
+        return None
+    return Dice.measure(self, truth, predicted, spacing) if truth.any() else float("inf")
 
 
 METRICS = [

@@ -10,7 +10,18 @@ from collections.abc import Sequence
 import typer
 
 from seg.errors import Exit, Record, SegError
-from seg_cli.commands import data, diff_plans, evaluate, import_nnunet, new_plugin, phantom, plugins, predict, run, stages
+from seg_cli.commands import (
+    data,
+    diff_plans,
+    evaluate,
+    import_nnunet,
+    new_plugin,
+    phantom,
+    plugins,
+    predict,
+    run,
+    stages,
+)
 from seg_cli.console import print_records, warn
 
 app = typer.Typer(
