@@ -77,6 +77,15 @@ def test_a_function_may_be_given_and_a_failure_be_expected(check):
     check()
 
 
+def test_a_failure_says_why_the_law_matters():
+    mark = seg.testing.parametrize("ensembler", Stacked)(lambda check: None).pytestmark[0]
+    (bound,) = [one.values[0] for one in mark.args[1] if one.id == "ensembler-memory"]
+    with pytest.raises(AssertionError) as told:
+        bound()
+    (check,) = [one for one in checks("ensembler") if one.id == "ensembler-memory"]
+    assert told.value.__notes__ == [f"ensembler-memory: {check.reason}"]
+
+
 def test_an_expected_failure_has_a_known_name():
     with pytest.raises(SegError, match="Did you mean 'ensembler-memory'"):
         seg.testing.parametrize("ensembler", Stacked, expected_failures={"ensembler-memry": "a slip"})

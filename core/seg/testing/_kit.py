@@ -91,7 +91,11 @@ def parametrize(
 
 
 def _run(check: Check, component: Any) -> None:
-    check(_made(component, check.kind))
+    try:
+        check(_made(component, check.kind))
+    except Exception as error:
+        error.add_note(f"{check.id}: {check.reason}")
+        raise
 
 
 def _made(component: Any, kind: str) -> Any:
