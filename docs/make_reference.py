@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 
 import seg
+import seg.testing
 from seg import hookspecs
 from seg.discovery import discover
 from seg.errors import Exit
@@ -94,7 +95,8 @@ EXCHANGED = ("CaseIndex", "Position", "CaseArrays", "Batch", "Candidate")
 
 def reference() -> str:
     """The text of `reference.md`."""
-    parts = [_head(), _hooks(), _kinds(), _components(), _settings(), _exits(), _codes(), _names()]
+    parts = [_head(), _hooks(), _kinds(), _components(), _settings(), _exits(), _codes(), _names(),
+             _checks()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -175,6 +177,16 @@ def _codes() -> str:
 def _names() -> str:
     rows = [(f"`seg.{name}`", _plain(getattr(seg, name))) for name in seg.__all__ if name != "hookimpl"]
     return "## Public names\n\nAll that plugins and programs may import.\n\n" + _table(("name", "what"), rows)
+
+
+def _checks() -> str:
+    names = [(f"`seg.testing.{name}`", _plain(getattr(seg.testing, name))) for name in seg.testing.__all__]
+    rows = [(f"`{check.id}`", check.reason) for kind in hookspecs.KINDS for check in seg.testing.checks(kind)
+            if not check.id.endswith("-component")]
+    common = seg.testing.checks("loss")[0].reason
+    return ("## Test kit\n\n" + _table(("name", "what"), names) + "\n\nThe checks of each kind. Every kind has "
+            "`KIND-component` too: all methods are there, and it is a frozen attrs class whose options have defaults "
+            f"and survive being stored. {common}\n\n" + _table(("check", "why"), rows))
 
 
 def _options(found: type, where: str) -> str:

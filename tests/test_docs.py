@@ -1,15 +1,17 @@
 """What the documentation says is so: its plugin works, its reference is current, its names are complete."""
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
 import seg
+import seg.testing
 from seg import Architecture, Silent
 from seg.discovery import discover
 from seg.errors import Exit
@@ -18,6 +20,7 @@ from seg.hookspecs import COMMANDS, EVENTS, KINDS
 from seg.listening import Listening, sections
 from seg_cli.choosing import EXPECTED
 from seg_cli.main import app, execute
+from seg_unet.unet import UNet
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -45,25 +48,26 @@ def made():
     return module
 
 
+def section(title):
+    """A section of plugins.md."""
+    return text("plugins.md").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def files_of(title):
+    """The files that a section shows: path → content."""
+    return dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", section(title), flags=re.DOTALL))
+
+
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def package(tmp_path, install):
     """The minimal plugin of the documentation, as if it were installed."""
-    blocks = {name: content for name, content in files().items() if name.startswith(("pyproject", "segplug_tiny"))}
+    blocks = files_of("A whole package")
     for name, content in blocks.items():
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(content, encoding="utf-8")
-    project = tomllib.loads(blocks["pyproject.toml"])["project"]
-    info = tmp_path / f"segplug_tiny-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    points = "".join(f"{name} = {value}\n" for name, value in project["entry-points"]["seg"].items())
-    (info / "entry_points.txt").write_text(f"[seg]\n{points}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield blocks
-    for name in [name for name in sys.modules if name.partition(".")[0] == "segplug_tiny"]:
-        del sys.modules[name]
+    install(tmp_path)
+    return blocks
 
 
 def test_the_minimal_plugin_is_small(package):
@@ -85,6 +89,53 @@ def test_the_minimal_plugin_is_found_and_builds_its_network(package, dims):
     assert [tuple(output.shape) for output in outputs] == [(2, 3, *patch)]
     assert len(tiny.loss_weights(topology)) == len(outputs)
     assert tiny.feature_map_size(topology, (16,) * dims, 3) > tiny.feature_map_size(topology, patch, 3)
+
+
+def test_the_test_of_the_minimal_plugin_runs(package, tmp_path):
+    ((name, content),) = files_of("Testing a plugin").items()
+    file = tmp_path / name
+    file.parent.mkdir()
+    file.write_text(content, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", str(file), "--rootdir", str(tmp_path)], check=False,
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == len(seg.testing.checks("architecture")) + 1
+
+
+def test_what_the_kit_says_is_so():
+    found = re.search(r"`(found [^`]*)`", section("Testing a plugin"))[1]
+
+    class Mutant(UNet):
+        def loss_weights(self, topology):
+            return 1.0, 0.5
+
+    with pytest.raises(AssertionError) as told:
+        seg.testing.check_component("architecture", Mutant(features=2))
+    assert "loss" in str(told.value)
+    (check,) = [one for one in seg.testing.checks("architecture") if one.id == "architecture-loss-weights"]
+    with pytest.raises(AssertionError) as told:
+        check(Mutant(features=2))
+    assert str(told.value) == " ".join(found.split())
+
+
+def test_the_way_to_a_plugin_can_be_gone(tmp_path, monkeypatch, install):
+    """Every command of `seg` in it that is no mere example (DATA), with the files that are shown, in order."""
+    monkeypatch.chdir(tmp_path)
+    commands = [line.split() for line in section("Write a plugin").splitlines() if line.startswith("    seg ")]
+    commands = [words[1:] for words in commands if "DATA" not in words]
+    assert [words[0] for words in commands] == ["new-plugin", "list-plugins", "phantom", "run"]
+    for words in commands:
+        assert execute(words) == 0
+        if words[0] == "new-plugin":
+            folder = tmp_path / words[1]
+            for name, content in files_of("Write a plugin").items():
+                assert (folder / name).is_file()
+                (folder / name).write_text(content, encoding="utf-8")
+            install(folder, "src")
+            assert seg.testing.verify(discover(), [folder.name]) == []
+    assert (tmp_path / "demo-run" / "model" / "model.json").exists()
+    assert "segplug-attention" in (tmp_path / "demo-run" / "run.toml").read_text(encoding="utf-8")
 
 
 def test_the_logger_and_the_command_of_the_page_work(tmp_path, monkeypatch, capsys):
@@ -156,7 +207,8 @@ def test_every_command_and_its_options_exist():
 
 def test_every_link_leads_somewhere():
     for page in pages():
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", prose):
             if "://" not in target and not target.startswith("docs/images/"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -19,6 +19,7 @@ from seg_cli.commands import (
     evaluate,
     export,
     import_nnunet,
+    new_plugin,
     phantom,
     plugins,
     predict,
@@ -54,6 +55,7 @@ app.command("report")(stages.report)
 app.command("phantom")(phantom.phantom)
 app.command("list-plugins")(plugins.list_plugins)
 app.command("show")(plugins.show)
+app.command("new-plugin")(new_plugin.new_plugin)
 app.command("diff-plans")(diff_plans.diff_plans)
 
 

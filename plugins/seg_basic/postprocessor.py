@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from seg import Labels
+from seg import Exit, Labels, Record, SegError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,5 +26,12 @@ class NoPostprocessor:
         return ()
 
     def apply(self, predicted: NDArray[Any], labels: Labels, steps: Sequence[str]) -> NDArray[Any]:  # noqa: ARG002
-        """A copy of `predicted`, ids (Z, Y, X)."""
+        """A copy of `predicted`, ids (Z, Y, X).
+
+        Raises:
+            SegError: there is a step, which must be another component's (exit 7).
+        """
+        if steps:
+            raise SegError(Record(code="SEG-M06", found=f"the step of post-processing {steps[0]!r}",
+                                  expected="no steps"), Exit.UNSAFE)
         return predicted.copy()
