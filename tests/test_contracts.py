@@ -19,12 +19,12 @@ from seg.contracts import (
     check_map,
     check_selection,
     check_steps,
-    first_loss,
     loss_weights,
     small_patch,
+    try_loss,
     try_network,
 )
-from seg.models import ComponentUse, Configuration, Dataset, Fingerprint
+from seg.models import ComponentUse, Configuration, Dataset, Fingerprint, Labels
 from seg.phantom import write_phantom
 from seg.stages.fingerprint import make_fingerprint
 from seg.stages.plan import make_plan
@@ -36,6 +36,7 @@ TOPOLOGY = UNET.topology([[3, 3, 3]] * 3, [[1, 1, 1], [2, 2, 2], [2, 2, 2]], 1, 
 CONFIGURATION = Configuration(
     name="3d", spacing=(1.0, 1.0, 1.0), median_shape=(16.0,) * 3, patch=(16, 16, 8), batch=2, topology=TOPOLOGY,
     normalization=("zscore",), use_mask_for_norm=(False,), mirror_axes=(0,))
+LABELS = Labels(values={"background": 0, "organ": 1, "tumour": 2})
 WEIGHTS = UNET.loss_weights(TOPOLOGY)
 
 
@@ -200,16 +201,20 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-def test_the_first_loss_is_checked(fault):
-    logits = torch.ones(2, 2, 4, requires_grad=True)
-    bad = first_loss(lambda found, _: SPOILT[fault](found.mean()), use_of("loss"))
-    refusal(bad, logits, None, hook="seg_losses")
-    assert first_loss(lambda found, _: found.mean(), use_of("loss"))(logits, None) == 1
+def test_a_loss_is_tried(fault):
+    bad = lambda logits, _: SPOILT[fault](logits.mean())  # noqa: E731
+    refusal(try_loss, bad, LABELS, CONFIGURATION, use_of("loss"), hook="seg_losses")
 
 
-def test_a_loss_is_not_blamed_for_logits_that_are_no_numbers():
-    logits = torch.full((2,), torch.nan, requires_grad=True)
-    assert first_loss(lambda found, _: found.mean(), use_of("loss"))(logits, None).isnan()
+def test_a_loss_that_is_tried_sees_what_it_will_see():
+    seen = []
+
+    def loss(logits, ids):
+        seen.append((tuple(logits.shape), tuple(ids.shape), ids.dtype, set(ids.unique().tolist())))
+        return logits.mean()
+
+    try_loss(loss, LABELS, CONFIGURATION, use_of("loss"))
+    assert seen == [((2, LABELS.outputs, 8, 4, 4), (2, 8, 4, 4), torch.int64, {0, 1, 2})]
 
 
 @pytest.mark.parametrize("chosen", [None, 42, (), ("c",), ("a", "a"), "a", (1,)])

@@ -72,8 +72,9 @@ def test_the_network_of_a_new_architecture_learns_in_a_training_loop(tmp_path, i
     """As `seg run` would train it: the outputs of deep supervision, each with its weight."""
     import torch
 
-    from seg.losses import DiceCrossEntropy
+    from seg.losses import DeepSupervision
     from seg.models import Labels
+    from seg.testing._samples import configuration
 
     new_plugin("segplug-kit-net", "architecture", tmp_path)
     install(tmp_path / "segplug-kit-net", "src")
@@ -81,8 +82,9 @@ def test_the_network_of_a_new_architecture_learns_in_a_training_loop(tmp_path, i
     topology = component.topology([(3, 3)] * 3, [(1, 1), (2, 2), (2, 2)], 1, 2)
     torch.manual_seed(0)
     network = component.build(topology)
-    loss = DiceCrossEntropy(labels=Labels(values={"background": 0, "organ": 1}),
-                            weights=component.loss_weights(topology))
+    labels = Labels(values={"background": 0, "organ": 1})
+    criterion = discover().build("loss", "dice_ce")[0].build(labels, configuration((16, 16), labels=labels))
+    loss = DeepSupervision(criterion=criterion, weights=component.loss_weights(topology))
     image = torch.zeros(2, 1, 16, 16)
     image[:, :, 4:12, 4:12] = 1
     label = image[:, 0].long()

@@ -111,7 +111,7 @@ def test_another_server_gets_a_run_of_its_own(run, calls, monkeypatch):
     assert json.loads((run / seg_mlflow.FILE).read_text()) == {"server": "http://server", "run": "the run"}
 
 
-@pytest.mark.parametrize("absent", [{"mlflow", "sqlalchemy"}, {"sqlalchemy"}], ids=str)
+@pytest.mark.parametrize("absent", [("mlflow", "sqlalchemy"), ("sqlalchemy",)], ids="-".join)
 def test_nothing_is_written_without_the_packages(run, monkeypatch, absent):
     monkeypatch.setattr(seg_mlflow, "find_spec", lambda name: None if name in absent else object())
     whole(run)

@@ -62,6 +62,8 @@ class Plain:
 class Spread:
     """Mean 0, spread 1."""
 
+    uses_intensities = False
+
     def normalise(self, channel, inside, intensities):
         values = channel if inside is None or not inside.any() else channel[inside]
         return ((channel - values.mean()) / max(values.std(), 1e-6)).astype(np.float32)
@@ -213,14 +215,14 @@ def twice(self, network):
 
 RECIPES = [
     ("component", object()),
-    ("parameters", changed(Plain, optimizer=lambda self, network: torch.optim.SGD(network[0].parameters(), 0.1))),
-    ("parameters", changed(Plain, optimizer=twice)),
-    ("learning-rate", changed(Plain, learning_rate=lambda self, step, epoch: 0.1 * (0.5 - step))),
-    ("learning-rate", changed(Plain, learning_rate=lambda self, step, epoch: float("inf"))),
-    ("learning-rate", changed(Plain, learning_rate=lambda self, step, epoch: 1.0 / (1 + next(COUNT)))),
-    ("learns", changed(Plain, optimizer=lambda self, network: torch.optim.SGD(network.parameters(), maximize=True))),
-    ("state", changed(Plain, optimizer=lambda self, network: Counting(network.parameters()))),
-    ("state", changed(Plain, optimizer=lambda self, network: Noting(network.parameters()))),
+    ("parameters", changed(Plain, make_optimizer=lambda self, network: torch.optim.SGD(network[0].parameters(), 0.1))),
+    ("parameters", changed(Plain, make_optimizer=twice)),
+    ("learning-rate", changed(Plain, rate=lambda self, step, epoch: 0.1 * (0.5 - step))),
+    ("learning-rate", changed(Plain, rate=lambda self, step, epoch: float("inf"))),
+    ("learning-rate", changed(Plain, rate=lambda self, step, epoch: 1.0 / (1 + next(COUNT)))),
+    ("learns", changed(Plain, make_optimizer=lambda self, network: torch.optim.SGD(network.parameters(), maximize=True))),
+    ("state", changed(Plain, make_optimizer=lambda self, network: Counting(network.parameters()))),
+    ("state", changed(Plain, make_optimizer=lambda _, network: Noting(network.parameters()))),
     ("mean-decay", changed(Plain, mean_decay=lambda self, step: 1.0)),
     ("mean-decay", changed(Plain, mean_decay=lambda self, step: None if step < 10 else 0.9)),
 ]
@@ -241,7 +243,6 @@ NORMALISERS = [
     ("values", changed(Spread, normalise=lambda self, channel, *_: channel[..., 1:])),
     ("values", changed(Spread, normalise=lambda self, channel, *_: np.full_like(channel, np.nan))),
     ("input", changed(Spread, normalise=scaled_in_place)),
-    ("input", changed(Spread, normalise=lambda self, channel, *_: channel)),
     ("deterministic", changed(Spread, normalise=lambda self, channel, *_: channel + np.float32(next(COUNT)))),
     ("no-statistics", changed(Spread, normalise=needing)),
 ]

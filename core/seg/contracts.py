@@ -1,7 +1,7 @@
 """Whether components give what their kind promises. Checked where it is made or first used, and told with its plugin.
 
 What a plugin of somebody else raises is its fault too (exit 6), not a bug of ours. Nothing here is done in every step
-of a training: a network is tried once, on a small patch; positions, batch and loss are looked at in the first step.
+of a training: network and loss are tried once, on a small patch; positions and batch are looked at in the first step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seg.choice import OURS
 from seg.errors import Exit, Record, SegError, tell
 from seg.hookspecs import KINDS
 from seg.kinds import Architecture, Augmenter, Batch, CaseArrays, CaseIndex, Position, Sampler
-from seg.models import ComponentUse, Configuration, Plan, Size3, Topology
+from seg.models import ComponentUse, Configuration, Labels, Plan, Size3, Topology
 
 if TYPE_CHECKING:
     import torch
@@ -293,24 +293,21 @@ def check_batch(batch: Any, configuration: Configuration, device: torch.device, 
         raise contract_error(use, "batch gave images with values that are no numbers", "finite ones")
 
 
-def first_loss(criterion: Criterion, use: ComponentUse) -> Criterion:
-    """`criterion`, whose first value is checked: a finite scalar with a gradient, for finite logits.
+def try_loss(criterion: Criterion, labels: Labels, configuration: Configuration, use: ComponentUse) -> None:
+    """Give a loss random logits and ids of a small patch: a finite scalar with a gradient must come of it.
 
-    What it gives then raises SegError (exit 6) if it is not.
+    Raises:
+        SegError: something else comes of it (exit 6).
     """
-    checked = False
+    import torch
 
-    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        nonlocal checked
-        if checked:
-            return criterion(logits, labels)
-        with blamed(use, "the loss"):
-            value = criterion(logits, labels)
-        check_loss(value, logits, use)
-        checked = True
-        return value
-
-    return loss
+    patch, generator = small_patch(configuration), torch.Generator().manual_seed(0)
+    logits = torch.randn((2, labels.outputs, *patch), generator=generator).requires_grad_()
+    known = torch.tensor(labels.ids)
+    ids = known[torch.randint(len(known), (2, *patch), generator=generator)]
+    with blamed(use, "the loss"):
+        value = criterion(logits, ids)
+    check_loss(value, logits, use)
 
 
 def check_loss(value: Any, logits: torch.Tensor, use: ComponentUse) -> None:

@@ -211,7 +211,7 @@ def recipe_state(recipe: Recipe) -> None:
     try:
         tensors, numbers = optimizer_state(first)
     except SegError as error:
-        raise AssertionError(str(error)) from error
+        raise AssertionError(f"found {error}; expected a state that can be stored") from error
     other.load_state_dict(network.state_dict())
     restore_optimizer(second, {name: value.clone() for name, value in tensors.items()}, numbers)
     for step in range(3, 6):
