@@ -220,7 +220,7 @@ RECIPES = [
     ("learning-rate", changed(Plain, rate=lambda self, step, epoch: 0.1 * (0.5 - step))),
     ("learning-rate", changed(Plain, rate=lambda self, step, epoch: float("inf"))),
     ("learning-rate", changed(Plain, rate=lambda self, step, epoch: 1.0 / (1 + next(COUNT)))),
-    ("learns", changed(Plain, make_optimizer=lambda self, network: torch.optim.SGD(network.parameters(), maximize=True))),
+    ("learns", changed(Plain, make_optimizer=lambda _, network: torch.optim.SGD(network.parameters(), maximize=True))),
     ("state", changed(Plain, make_optimizer=lambda self, network: Counting(network.parameters()))),
     ("state", changed(Plain, make_optimizer=lambda _, network: Noting(network.parameters()))),
     ("mean-decay", changed(Plain, mean_decay=lambda self, step: 1.0)),

@@ -78,7 +78,7 @@ def _maps() -> dict[str, NDArray[np.bool_]]:
     ball = np.zeros((12, 14, 30), np.bool_)
     ball[2:9, 2:11, 2:11] = balls((7, 9, 9), 0) > 0
     far = np.roll(ball, 15, 2)
-    far[:4] = False  # for metrics of the volume alone
+    far[:5] = False  # for metrics of the volume alone
     return {"truth": ball, "near": np.roll(ball, 2, 2), "far": far, "empty": np.zeros_like(ball)}
 
 
