@@ -291,7 +291,7 @@ def test_the_command_line_takes_both_options_anywhere(folder, tmp_path, capsys):
 
 def test_commands_that_need_no_plugin_import_none(folder, tmp_path, capsys):
     install(folder, "fake-a")
-    for words in (["--help"], ["--version"], ["phantom", str(tmp_path / "data"), "--cases", "1"]):
+    for words in (["run", "--help"], ["--version"], ["phantom", str(tmp_path / "data"), "--cases", "1"]):
         assert execute(words) == 0
         assert imports(folder, "fake-a") == 0
     assert "seg 0" in capsys.readouterr().out

@@ -42,8 +42,8 @@ def test_options_and_groups_can_vary_beside_what_is_set():
     first, second = make_grid(base, {"planner.vram_gb": [4, 8]})
     assert [one.settings.of("planner") for one in (first, second)] == [
         {"mirroring": "auto", "vram_gb": 4}, {"mirroring": "auto", "vram_gb": 8}]
-    members = make_grid(BASE, {"train.learning_rate": [0.1, 0.2]})
-    assert [one.settings.train.learning_rate for one in members] == [0.1, 0.2]
+    members = make_grid(BASE, {"train.clip_norm": [0.1, 0.2]})
+    assert [one.settings.train.clip_norm for one in members] == [0.1, 0.2]
     assert {one.settings.train.steps_per_epoch for one in members} == {BASE.train.steps_per_epoch}
 
 
@@ -57,7 +57,7 @@ def test_values_are_read_as_set_reads_them(text, values):
 @pytest.mark.parametrize(("factors", "named"), [
     ({}, "nothing varies"), ({"architecture": ["unet"]}, "nothing varies"),
     ({"architectur": ["a", "b"]}, "Did you mean 'architecture'"), ({"epochs": [1, 2]}, "cannot be varied"),
-    ({"plannr.vram_gb": [1, 2]}, "Did you mean 'planner'"), ({"train.learnin_rate": [1, 2]}, "learning_rate"),
+    ({"plannr.vram_gb": [1, 2]}, "Did you mean 'planner'"), ({"train.clip_nrm": [1, 2]}, "clip_norm"),
     ({"seed": ["a", "b"]}, "expected int"), ({"train.steps_per_epoch": [0, 1]}, "steps_per_epoch"),
     ({"sampler": ["uniform", "uniform"]}, "several are called uniform")])
 def test_mistakes_are_refused_with_a_hint(factors, named):

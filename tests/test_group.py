@@ -92,7 +92,8 @@ def test_a_plugins_command_is_run_with_its_parameters(folder, seg):
     (("you", "--times", "0"), Exit.USAGE, "--times"),
     (("you", "--fail", "refuse"), Exit.USAGE, "expected somebody"),
     (("you", "--fail", "4"), Exit.PARTLY, ""),
-    (("you", "--fail", "bug"), Exit.PLUGIN, "'greet' of fake-greet 1.2: failed: ZeroDivisionError: by nothing"),
+    (("you", "--fail", "bug"), Exit.PLUGIN,
+     "'greet' of fake-greet 1.2 (hook seg_commands): failed: ZeroDivisionError: by nothing"),
 ])  # fmt: skip
 def test_its_errors_follow_the_usual_rules(folder, seg, words, code, said):
     offer(folder)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 from seg.errors import Exit, Record, SegError, nearest, tell
-from seg.hookspecs import KINDS
+from seg.hookspecs import COMMANDS, KINDS
 from seg.kinds import INTERFACES
 from seg.models import ComponentUse
 from seg.options import fill
@@ -205,7 +205,7 @@ def plugin_fault(component: Component, found: str) -> SegError:
     """What is wrong with one plugin's component or command (exit 6)."""
     plugin = component.plugin
     return SegError(Record(code="SEG-P03", found=f"{component.kind} {component.name!r} of {plugin.distribution} "
-                           f"{plugin.version} (hook {KINDS[component.kind]}): {found}"), Exit.PLUGIN)
+                           f"{plugin.version} (hook {KINDS.get(component.kind, COMMANDS)}): {found}"), Exit.PLUGIN)
 
 
 def _unknown(code: str, found: str, known: list[str], name: str, note: str) -> SegError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seg.errors import Record
-from seg.registry import UNUSABLE, Registry
+from seg.registry import Registry
 
 
 def verify(registry: Registry) -> list[Record]:
@@ -13,9 +13,7 @@ def verify(registry: Registry) -> list[Record]:
     """
     from seg.testing import verify as failures
 
-    records = [Record(code="SEG-P01", found=f"the plugin {plugin.name} ({plugin.distribution} {plugin.version}) is "
-                      f"{plugin.status}: {plugin.reason}", advice=plugin.advice)
-               for plugin in registry.plugins if plugin.status in UNUSABLE]
-    return records + [Record(code="SEG-P10", found=f"{failure.kind} {failure.name} of {failure.distribution} "
-                             f"{failure.version}, {failure.check}: {failure.message}", advice=failure.reason)
-                      for failure in failures(registry)]
+    return [Record(code="SEG-P01" if failure.kind == "plugin" else "SEG-P10", advice=failure.reason,
+                   found=f"{failure.kind} {failure.name} of {failure.distribution} {failure.version}, {failure.check}: "
+                   f"{failure.message}")
+            for failure in failures(registry)]

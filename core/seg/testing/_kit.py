@@ -16,7 +16,7 @@ from attrs import frozen
 from seg.errors import SegError, nearest, tell, usage_error
 from seg.hookspecs import COMMANDS, EVENTS, KINDS, Offer
 from seg.kinds import INTERFACES
-from seg.registry import Component, Plugin, Registry, load_class
+from seg.registry import UNUSABLE, Component, Plugin, Registry, load_class
 from seg.testing import _architectures, _endings, _measures, _patches, _planning, _training
 from seg.testing._check import Check, expect, interface_check
 
@@ -113,11 +113,12 @@ def verify(registry: Registry, distributions: Collection[str] | None = None) -> 
         distributions: names of those to look at; None for all.
 
     Returns:
-        What does not pass, in order of discovery, broken plugins first. Nothing is raised, whatever components do.
+        What does not pass, in order of discovery, plugins that cannot be used first. Nothing is raised, whatever
+        components do.
     """
     wanted = [plugin for plugin in registry.plugins if distributions is None or plugin.distribution in distributions]
-    found = [_failure(plugin, "plugin", plugin.name, "plugin-import", "A plugin that does not import offers nothing.",
-                      plugin.reason) for plugin in wanted if plugin.status == "broken"]
+    found = [_failure(plugin, "plugin", plugin.name, "plugin-import", "A plugin that is not imported offers nothing.",
+                      plugin.reason) for plugin in wanted if plugin.status in UNUSABLE]
     for component in registry.components:
         if distributions is None or component.plugin.distribution in distributions:
             found += _verified(registry, component)
