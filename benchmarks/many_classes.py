@@ -22,6 +22,7 @@ from seg.discovery import discover
 from seg.model import Model
 from seg.model_files import ModelDescription
 from seg.models import ComponentUse, Configuration, Description, Labels, Plan, Topology
+from seg.normalisation import Normalisers
 from seg.settings import PredictOptions
 
 SHAPE, PATCH = (300, 512, 512), (128, 128, 128)
@@ -67,14 +68,15 @@ def stub_model(classes: int, max_memory: float) -> Model:
                 planner="nnunet", architecture="unet", transpose_forward=(0, 1, 2), intensities=(),
                 original_median_spacing=(1.0, 1.0, 1.0), original_median_shape=(300.0, 512.0, 512.0),
                 configurations={"3d_fullres": configuration})
-    ensembler, use = discover().build("ensembler", "mean")
+    registry = discover()
+    ensembler, use = registry.build("ensembler", "mean")
     description = ModelDescription(
         plan=plan, configurations={"3d_fullres": configuration}, members=(), chosen=("3d_fullres",),
         architecture=ComponentUse(kind="architecture", name="unet", distribution="segplug", version="0"),
         ensembler=use, components=(), made_by="stub")
     return Model(description=description, digest="", device=choose_device("cpu"),
                  options=evolve(PredictOptions(), max_memory_gb=max_memory), ensembler=ensembler,
-                 networks={"3d_fullres": [Stub(classes)]})
+                 networks={"3d_fullres": [Stub(classes)]}, normalisers=Normalisers.resolve([configuration], registry))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import seg.sliding_window
 from seg.sliding_window import Window, gaussian_weights, sliding_window, tile_starts
 
 SHAPES = [((12, 14, 17), (8, 6, 10)), ((9, 20, 12), (9, 12)), ((3, 5, 4), (8, 6, 10)), ((2, 5, 30), (8, 10))]
@@ -172,3 +173,24 @@ def test_weights_from_inference_may_be_used_outside_of_it():
     with torch.inference_mode():
         sliding_window(pointwise, image, window, 2)
     sliding_window(pointwise, image.clone().requires_grad_(), window, 2).sum().backward()
+
+
+@pytest.mark.parametrize("patch", [(4, 4, 4), (4, 4)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tiles_of_one_value_are_predicted_once(patch, batch, monkeypatch):
+    seen = []
+
+    def watch(tiles):
+        seen.extend(tiles)
+        return [tiles * 3 + torch.arange(tiles[0].numel()).reshape(tiles.shape[1:])]
+
+    image = torch.zeros(1, 4, 12, 16)
+    image[..., 12:] = 7
+    image[:, :, 5, 7] = 1
+    window = Window(patch=patch, mirror_axes=(0,), batch=batch)
+    found = sliding_window(watch, image, window, 1)
+    flat = [tile for tile in seen if tile.max() == tile.min()]
+    assert len(flat) == 2 * 2 * (1 if len(patch) == 3 else image.shape[1])  # two values, each as it is and mirrored
+    assert len(flat) < len(seen)
+    monkeypatch.setattr(seg.sliding_window, "_uniform", lambda _, boxes: [None] * len(boxes))
+    assert torch.equal(found, sliding_window(watch, image, window, 1))

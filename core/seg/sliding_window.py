@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations, groupby, product
 from math import ceil
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from seg.room import FileMaps, Room
 
+KEPT_BYTES = 1 << 27  # of logits of uniform tiles, beyond which only the last ones are kept
 MAPS_AT_ONCE = 16  # are turned back at a time: a copy of all would be of the size of the network's largest output
 Network = Callable[[Tensor], Sequence[Tensor]]
 
@@ -100,10 +102,9 @@ def _window(network: Network, image: Tensor, window: Window, maps: Tensor | File
     padded = _padded(image, size)
     weights = gaussian_weights(window.patch).to(total.device)
     norm = torch.zeros(size, device=total.device, dtype=total.dtype)
-    for boxes in _batched(list(_tiles(size, window)), window.batch):
-        tiles = torch.stack([padded[(slice(None), *box)] for box in boxes])
-        for box, logits in zip(boxes, _mirrored(network, tiles, window.mirror_axes), strict=True):
-            total[(slice(None), *box)].addcmul_(logits.to(total.device), weights)
+    for boxes, logits in _predicted(network, padded, window):
+        for box, one in zip(boxes, logits, strict=True):
+            total[(slice(None), *box)].addcmul_(one.to(total.device), weights)
             norm[box] += weights
         if file:
             file.rest()
@@ -111,6 +112,40 @@ def _window(network: Network, image: Tensor, window: Window, maps: Tensor | File
         total[index].div_(norm)
         if file:
             file.rest()
+
+
+def _predicted(
+    network: Network, image: Tensor, window: Window
+) -> Iterator[tuple[list[tuple[slice, ...]], Tensor]]:
+    """Boxes of tiles, in their order, and their logits (B, K, *patch).
+
+    Where each channel of a tile has one value throughout, in the air around a body mostly, the logits of another such
+    tile of the same values are taken again: they are the same.
+    """
+    def logits(boxes: Sequence[tuple[slice, ...]]) -> Tensor:
+        tiles = torch.stack([image[(slice(None), *box)] for box in boxes])
+        return _mirrored(network, tiles, window.mirror_axes)
+
+    tiles, known = list(_tiles(image.shape[1:], window)), dict[tuple[float, ...], Tensor]()
+    for value, some in groupby(zip(_uniform(image, tiles), tiles, strict=True), key=itemgetter(0)):
+        boxes = [box for _, box in some]
+        if value is None:
+            yield from ((batch, logits(batch)) for batch in _batched(boxes, window.batch))
+            continue
+        if value not in known:
+            if sum(one.nbytes for one in known.values()) > KEPT_BYTES:
+                known.clear()
+            known[value] = logits(boxes[:1])
+        yield from (([box], known[value]) for box in boxes)
+
+
+def _uniform(image: Tensor, boxes: Sequence[tuple[slice, ...]]) -> list[tuple[float, ...] | None]:
+    """For each box of `image` (C, *size), its value in each channel, or None where one of them varies."""
+    axes = tuple(range(1, image.dim()))
+    parts = (image[(slice(None), *box)] for box in boxes)
+    low, high = torch.stack([torch.stack([part.amin(axes), part.amax(axes)]) for part in parts]).unbind(1)
+    same = (low == high).all(1).tolist()  # the one time that the host waits for the device
+    return [tuple(one) if uniform else None for one, uniform in zip(low.tolist(), same, strict=True)]
 
 
 def _cropped(maps: Tensor | FileMaps, inner: tuple[slice, ...]) -> Tensor | FileMaps:
