@@ -1,11 +1,12 @@
 """seg beside nnU-Net v2 in one run: same plans, same data, in turn (A B A B …); a table and all figures.
 
-    python benchmarks/side_by_side.py --nnunet ENV [--device cpu|cuda] [--parts step,prediction,…] [--quick] [-o FOLDER]
+    python benchmarks/side_by_side.py --nnunet ENV [--device cpu|cuda] [--parts step,prediction,…] [--quick]
+        [--data DATA] [-o FOLDER]
 
 ENV is a virtual environment with nnunetv2 and the same torch. On a CPU with one thread the figures are seconds of the
 processor, on a GPU seconds by the clock; memory is the peak of the process tree. Cases are generated and kept in FOLDER
-(runs/side_by_side), where `table.md` and `figures.json` are written after each part. `--quick` makes everything small: it shows that
-all runs, its ratios mean little.
+(runs/side_by_side), where `table.md` and `figures.json` are written after each part. `--quick` makes everything small:
+it shows that all runs, its ratios mean little.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import asdict
-
-from beside.parts import PARTS, Bench
+from beside.bench import Bench
+from beside.parts import PARTS
 from beside.processes import Failed
 from beside.table import Row, markdown
 
@@ -34,7 +35,7 @@ def main() -> int:
         shutil.rmtree(out / "work", ignore_errors=True)
     (out / "work").mkdir(parents=True, exist_ok=True)
     bench = Bench(nnunet=given.nnunet.resolve(), work=out / "work", device=given.device, quick=given.quick,
-                  repeats=given.repeats or (1 if given.quick else 3))
+                  data=given.data and given.data.resolve(), repeats=given.repeats or (1 if given.quick else 3))
     rows: list[Row] = []
     failed = 0
     head, versions = heading(bench)
@@ -59,6 +60,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--nnunet", type=Path, required=True, metavar="ENV")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--parts", type=_parts, default=list(PARTS), help=",".join(PARTS))
+    parser.add_argument("--data", type=Path, help="a data set of the Decathlon with one channel, for `training`")
     parser.add_argument("--repeats", type=int, default=0, help="of each program in a part [3, quick 1]")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all runs")
     parser.add_argument("--keep", action="store_true", help="use the cases and models of the last call again")
@@ -75,10 +77,10 @@ def _parts(text: str) -> list[str]:
 
 def heading(bench: Bench) -> tuple[list[str], dict[str, object]]:
     """The lines above the table: device, date, versions, whether the machine was busy."""
+    import torch
+
     from seg.device import describe_device
     from seg.runfolder import versions
-
-    import torch
 
     theirs = bench.theirs("versions").figures
     ours = {**versions(), "cudnn": torch.backends.cudnn.version()}

@@ -1,7 +1,6 @@
 """The side of seg: one task a process, the figures in the last line.
 
-    python ours.py TASK JSON         (side_by_side.py makes the JSON)
-
+`python ours.py TASK JSON`; side_by_side.py makes the JSON.
 A folder here is a run folder as `seg run` leaves it after preprocessing; what is timed is what `seg train` does in it.
 """
 

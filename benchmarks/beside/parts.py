@@ -11,80 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
+from beside.bench import Bench, Prepared, at, pair, prepare
 from beside.cases import SEG, Cases, Network, agreement, plan, seg
 from beside.processes import Run, in_turn, run
 from beside.table import Row
 
-HERE = Path(__file__).parent
+TRAINERS = {1: "nnUNetTrainer_1epoch", 10: "nnUNetTrainer_10epochs"}
 UNET = (32, 64, 128, 256, 320, 320)
-
-
-@frozen(kw_only=True)
-class Bench:
-    """Where and how to measure."""
-
-    nnunet: Path  # a virtual environment
-    work: Path
-    device: str = "cpu"
-    quick: bool = False
-    repeats: int = 3
-    said: Callable[[str], None] = field(default=print)
-
-    @property
-    def quantity(self) -> str:
-        """What a second is, on this device."""
-        return "processor" if self.device == "cpu" else "clock"
-
-    def ours(self, task: str, **options: Any) -> Run:
-        """A task of ours.py."""
-        return run([sys.executable, HERE / "ours.py", task, json.dumps(options, default=str)])
-
-    def theirs(self, task: str, *, workers: int = 0, **options: Any) -> Run:
-        """A task of theirs.py; 0 workers: its batches are made where they are used."""
-        return run([self.nnunet / "bin/python", HERE / "theirs.py", task, json.dumps(options, default=str)],
-                   self.environment(workers))
-
-    def environment(self, workers: int = 0) -> dict[str, str]:
-        """nnU-Net's own, without seg's."""
-        folders = {f"nnUNet_{name}": str(self.work / name) for name in ("raw", "preprocessed", "results")}
-        return {**folders, "nnUNet_n_proc_DA": str(workers), "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
-
-    def seconds(self, one: Run) -> float:
-        """Of the processor on a CPU, by the clock on a GPU."""
-        return one.cpu_s if self.device == "cpu" else one.wall_s
-
-
-@frozen(kw_only=True)
-class Prepared:
-    """A data set that both have preprocessed by the same plan, each into its own store."""
-
-    raw: Path
-    folder: Path  # a run folder of ours
-    preprocessed: Path  # theirs
-
-
-def prepare(bench: Bench, name: str, cases: Cases, network: Network, spacing: tuple[float, ...] = ()) -> Prepared:
-    """Generate, plan and preprocess; what is there already is kept."""
-    raw, folder, preprocessed = (bench.work / name / kind for kind in ("raw", "run", "preprocessed"))
-    if not preprocessed.exists():
-        network.change(plan(cases.write(raw), spacing))
-        seg("preprocess", raw, "--plan", raw / "nnUNetPlans.json", "--config", "3d_fullres",
-            "-o", folder / "cases/3d_fullres")
-        for name in ("nnUNetPlans.json", "dataset.json"):
-            shutil.copy(raw / name, folder)
-        every = [f"ct{number}" for number in range(cases.count)]
-        (folder / "splits.json").write_text(json.dumps([{"train": every, "val": []}]))
-        scaled(bench, preprocessed).theirs("preprocess", data=raw, out=preprocessed)
-    return Prepared(raw=raw, folder=folder, preprocessed=preprocessed)
-
-
-def scaled(bench: Bench, preprocessed: Path) -> Bench:
-    """The same, with nnU-Net's folders where a data set lies; `preprocessed` is the one of them that matters."""
-    from attrs import evolve
-
-    return evolve(bench, work=preprocessed.parent)
 
 
 def preprocessing(bench: Bench) -> list[Row]:
@@ -122,27 +57,24 @@ def step(bench: Bench) -> list[Row]:
 
 
 def _steps(bench: Bench, prepared: Prepared, what: str, *, fixed: bool, autocast: str) -> list[Row]:
-    here = scaled(bench, prepared.preprocessed)
     counts = (2, 4) if bench.quick else (2, 10) if bench.device == "cpu" else (10, 50)
-    common = {"device": bench.device, "fixed": fixed, "warm": counts[0], "steps": counts[1]}
-    found = in_turn({"seg": lambda _: here.ours("step", folder=prepared.folder, autocast=autocast, **common),
-                     "nnU-Net": lambda _: here.theirs("step", preprocessed=prepared.preprocessed, **common)},
-                    bench.repeats)
+    found = pair(bench, prepared, "step", ours={"autocast": autocast}, device=bench.device, fixed=fixed,
+                 warm=counts[0], steps=counts[1])
     data = "one batch" if fixed else "with data and augmentation"
     cpu = bench.device == "cpu"
-    remark = "both float32" if autocast == "off" else "nnU-Net float32, seg 16-bit where there is bfloat16" if cpu else \
-        "nnU-Net compiled, float16; seg bfloat16"
+    remark = "nnU-Net float32, seg 16-bit where there is bfloat16" if cpu else "nnU-Net compiled, float16; seg bfloat16"
+    if autocast == "off":
+        remark = "both float32"
     target = None if autocast == "off" or bench.quick else 0.55
-    row = _row(bench, "step", f"{what}, {data}", found, "seconds", "s", at_most=target,
+    row = _row("step", f"{what}, {data}", found, "seconds", "s", at_most=target,
                remark=remark + ("" if fixed else "; cases: nnU-Net mapped files, seg memory; means of "
                                 f"{counts[1]} steps, own draws"))
     memory = _peaks("step", f"{what}, {data}: peak memory", found)
-    return [row, memory] if cpu else [row, _row(bench, "step", f"{what}, {data}: GPU memory", found, "gpu_mb", "MB")]
+    return [row, memory] if cpu else [row, _row("step", f"{what}, {data}: GPU memory", found, "gpu_mb", "MB")]
 
 
-def _row(bench: Bench, part: str, what: str, found: dict[str, list[Run]], key: str, unit: str, **more: Any) -> Row:
+def _row(part: str, what: str, found: dict[str, list[Run]], key: str, unit: str, **more: Any) -> Row:
     """A row of a figure that both sides said."""
-    del bench
     ours, theirs = ([float(one.figures[key]) for one in found[name]] for name in ("seg", "nnU-Net"))
     return Row(part=part, what=what, unit=unit, ours=ours, theirs=theirs, **more)
 
@@ -163,14 +95,12 @@ def augmentation(bench: Bench) -> list[Row]:
     for labels, target in ((3, 1 / 1.7), (14, 1 / 3)):
         network = Network(patch=(side, side, side), batch=2, features=(4, 8, 16))
         prepared = prepare(bench, f"augmentation{labels}", _large(bench, labels - 1), network)
-        here, samples = scaled(bench, prepared.preprocessed), 8 if bench.quick else 60
-        common = {"device": bench.device, "samples": samples}
-        found = in_turn({"seg": lambda _, p=prepared, b=here: b.ours("augmentation", folder=p.folder, **common),
-                         "nnU-Net": lambda _, p=prepared, b=here: b.theirs("augmentation", preprocessed=p.preprocessed,
-                                                                          **common)}, bench.repeats)
-        rows.append(_row(bench, "augmentation", f"{side}³, {labels} labels", found, "seconds", "s",
+        samples = 8 if bench.quick else 60
+        found = pair(bench, prepared, "augmentation", device=bench.device, samples=samples)
+        rows.append(_row("augmentation", f"{side}³, {labels} labels", found, "seconds", "s",
                          at_most=None if bench.quick else target,
-                         remark=f"means of {samples} samples, own draws; cases: nnU-Net mapped files, seg memory"))
+                         remark=f"means of {samples} samples, own draws; cases: nnU-Net mapped files, seg memory"
+                         + ("" if bench.device == "cpu" else "; nnU-Net on one core, seg on the GPU")))
     return rows
 
 
@@ -191,8 +121,8 @@ def models(bench: Bench) -> Models:
                        Network(patch=patch, batch=2, features=(8, 16, 32, 64)), (3.0, 1.6, 1.6))
     imported, kept = prepared.raw.with_name("imported"), prepared.raw.with_name("model.json")
     if not kept.exists():
-        made = scaled(bench, prepared.preprocessed).theirs("model", preprocessed=prepared.preprocessed,
-                                                           steps=40 if bench.quick else 100)
+        made = at(bench, prepared).theirs("model", preprocessed=prepared.preprocessed,
+                                                           steps=100 if bench.quick else 200)
         seg("import-nnunet", made.figures["folder"], "-o", imported)
         kept.write_text(json.dumps(made.figures))
     return Models(theirs=Path(json.loads(kept.read_text())["folder"]), ours=imported,
@@ -217,7 +147,8 @@ def prediction(bench: Bench) -> list[Row]:
         rows += _prediction_rows(bench, name, pair)
         dice = agreement(out / name / f"{bench.repeats - 1}/ct0.nii.gz", out / "theirs/ct0.nii.gz")
         rows.append(Row(part="prediction", what=f"{name}: Dice of the two label maps", unit="", ours=[dice],
-                        at_least=0.9999 if name == "float32" else 0.998))
+                        at_least=0.9999 if name == "float32" else 0.998,
+                        remark="nnU-Net keeps its maps in float16"))
     return rows
 
 
@@ -272,28 +203,69 @@ def epoch(bench: Bench) -> list[Row]:
     rows = []
     for number, (what, (cases, network)) in enumerate(plans.items()):
         prepared = prepare(bench, ("step9", "large")[number], cases, network)
-        here = scaled(bench, prepared.preprocessed)
-        common = {"device": bench.device, "fixed": False, "warm": 20, "steps": steps}
-        found = in_turn({
-            "seg": lambda _, p=prepared, b=here: b.ours("step", folder=p.folder, autocast="auto", **common),
-            "nnU-Net": lambda _, p=prepared, b=here: b.theirs("step", workers=12, preprocessed=p.preprocessed,
-                                                             **common)}, min(bench.repeats, 2))
-        rows.append(_row(bench, "epoch", f"a step of {what}, with data", found, "seconds", "s", at_most=0.55,
-                         remark=f"{steps} steps; nnU-Net with 12 workers and compiled; its validation batches left out"))
-        rows.append(_row(bench, "epoch", f"{what}: GPU memory", found, "gpu_mb", "MB"))
+        found = pair(evolve(bench, repeats=min(bench.repeats, 2)), prepared, "step", workers=12,
+                     ours={"autocast": "auto"}, device=bench.device, fixed=False, warm=20, steps=steps)
+        rows.append(_row("epoch", f"a step of {what}, with data", found, "seconds", "s", at_most=0.55,
+                         remark=f"{steps} steps; nnU-Net with 12 workers, compiled; its validation batches left out"))
+        rows.append(_row("epoch", f"{what}: GPU memory", found, "gpu_mb", "MB"))
     return rows
 
 
 def memory(bench: Bench) -> list[Row]:
     """Prediction of 118 classes on 300×512×512 voxels, by seg alone."""
     options = ["--classes", 20, "--shape", "60,128,128"] if bench.quick else []
-    found = run([sys.executable, HERE.parent / "many_classes.py", *options])
+    found = run([sys.executable, Path(__file__).parents[1] / "many_classes.py", *options])
     what = "20 classes, 60×128×128" if bench.quick else "118 classes, 300×512×512"
     remark = "a stub for the network; nnU-Net not run: its logits alone take 11 GB"
     return [Row(part="memory", what=f"{what}: peak", unit="MB", ours=[found.peak_mb], at_most=4096, remark=remark),
             Row(part="memory", what=f"{what}: clock", unit="s", ours=[found.wall_s])]
 
 
+def training(bench: Bench) -> list[Row]:
+    """The same number of epochs on fold 0 of one data set, with its validation: Dice and time, once each."""
+    if bench.data is None and not bench.quick:
+        bench.said("training: only with --data")
+        return []
+    prepared, epochs = _fold(bench), 1 if bench.quick else 10
+    here, theirs = at(bench, prepared), prepared.preprocessed / "Dataset001_CT"
+    other = run([bench.nnunet / "bin/nnUNetv2_train", 1, "3d_fullres", 0, "-tr", TRAINERS[epochs], "-device",
+                 bench.device], here.environment(12 if bench.device == "cuda" else 0))
+    out = prepared.raw.with_name("trained")
+    ours = run([SEG, "run", prepared.raw, "-o", out, "--plan", theirs / "nnUNetPlans.json", "--splits",
+                theirs / "splits_final.json", "--config", "3d_fullres", "--fold", 0, "--epochs", epochs,
+                "--device", bench.device])
+    found = json.loads((out / "validation/3d_fullres/fold_0/metrics.json").read_text())
+    made = here.work / f"results/Dataset001_CT/{TRAINERS[epochs]}__nnUNetPlans__3d_fullres/fold_0"
+    said = json.loads((made / "validation/summary.json").read_text())
+    dice = [float(found["mean"]["dice"])], [float(said["foreground_mean"]["Dice"])]
+    what = f"{bench.data.name if bench.data else 'generated'}, fold 0, {epochs} epochs"
+    return [Row(part="training", what=f"{what}: Dice", unit="", ours=dice[0], theirs=dice[1], at_least=0.99),
+            Row(part="training", what=f"{what}: clock", unit="s", ours=[ours.wall_s], theirs=[other.wall_s],
+                remark="training and validation; seg's whole run with check and preprocessing, nnU-Net's without"),
+            _peaks("training", f"{what}: peak memory", {"seg": [ours], "nnU-Net": [other]})]
+
+
+def _fold(bench: Bench) -> Prepared:
+    """The data set of the trainings, preprocessed for nnU-Net."""
+    import preprocessing as stages
+
+    work = bench.work / "training"
+    prepared = Prepared(raw=work / "raw/Dataset001_CT", folder=work / "run", preprocessed=work / "preprocessed")
+    shutil.rmtree(work, ignore_errors=True)
+    prepared.raw.parent.mkdir(parents=True)
+    if bench.data is None:
+        Cases(shape=(24, 32, 32), count=6).write(prepared.raw)
+    else:
+        stages.as_nnunet_raw(bench.data, work / "given").rename(prepared.raw)
+        file = prepared.raw / "dataset.json"
+        file.write_text(json.dumps({"name": "Dataset001_CT", **json.loads(file.read_text())}))
+    file = plan(prepared.raw)
+    if bench.quick:
+        Network(patch=(16, 32, 32), batch=2, features=(4, 8)).change(file)
+    at(bench, prepared).theirs("preprocess", data=prepared.raw, out=prepared.preprocessed)
+    return prepared
+
+
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "preprocessing": preprocessing, "step": step, "augmentation": augmentation, "prediction": prediction,
-    "start": start, "memory": memory, "epoch": epoch}
+    "start": start, "memory": memory, "epoch": epoch, "training": training}

@@ -1,4 +1,4 @@
-"""One program in a process of its own: its output, the seconds of the processor, the peak memory of its process tree."""
+"""One program in a process of its own: its figures, seconds of the processor, and peak memory of its process tree."""
 
 from __future__ import annotations
 

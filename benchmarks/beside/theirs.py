@@ -1,6 +1,6 @@
 """The side of nnU-Net v2: runs in the environment that has it, one task a process, the figures in the last line.
 
-    python theirs.py TASK JSON       (side_by_side.py makes the JSON)
+`python theirs.py TASK JSON`; side_by_side.py makes the JSON.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def preprocess(data: str, out: str) -> None:
     (folder / f"{PLANS}_{CONFIGURATION}").mkdir(parents=True)
     for name in ("dataset.json", "dataset_fingerprint.json", f"{PLANS}.json"):
         shutil.copy(raw / name, folder)
+    shutil.copytree(raw / "labelsTr", folder / "gt_segmentations")
     plans = PlansManager(str(raw / f"{PLANS}.json"))
     description = json.loads((raw / "dataset.json").read_text())
     for label in sorted((raw / "labelsTr").iterdir()):
@@ -39,6 +40,8 @@ def step(preprocessed: str, device: str, warm: int, steps: int, *, fixed: bool) 
     """Training steps, each on a new batch, or all on one; with workers where `nnUNet_n_proc_DA` asks for them."""
     trainer = _trainer(preprocessed, device)
     batch = next(trainer.dataloader_train)
+    if fixed:
+        batch = {"data": batch["data"].to(device), "target": [one.to(device) for one in batch["target"]]}
 
     def once() -> None:
         trainer.train_step(batch if fixed else next(trainer.dataloader_train))
@@ -69,7 +72,7 @@ def model(preprocessed: str, steps: int) -> None:
     say(folder=str(folder), first=losses[0], last=losses[-1])
 
 
-def predict(model: str, image: str, out: str, device: str) -> None:  # noqa: A002 - a path
+def predict(model: str, image: str, out: str, device: str) -> None:
     """A whole case with mirroring, written as a label map, in one process."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -104,7 +107,7 @@ def _trainer(preprocessed: str, device: str) -> Any:
         torch.backends.cudnn.benchmark = True  # as nnUNetv2_train does
     trainer.initialize()
     trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
-    trainer.set_deep_supervision_enabled(True)  # noqa: FBT003 - its own name
+    trainer.set_deep_supervision_enabled(True)
     trainer.network.train()
     return trainer
 
