@@ -34,8 +34,9 @@ def main() -> int:
     if not given.keep:
         shutil.rmtree(out / "work", ignore_errors=True)
     (out / "work").mkdir(parents=True, exist_ok=True)
+    repeats = 1 if given.quick else 3 if given.device == "cpu" else 2
     bench = Bench(nnunet=given.nnunet.resolve(), work=out / "work", device=given.device, quick=given.quick,
-                  data=given.data and given.data.resolve(), repeats=given.repeats or (1 if given.quick else 3))
+                  data=given.data and given.data.resolve(), repeats=given.repeats or repeats)
     rows: list[Row] = []
     failed = 0
     head, versions = heading(bench)
@@ -61,7 +62,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--parts", type=_parts, default=list(PARTS), help=",".join(PARTS))
     parser.add_argument("--data", type=Path, help="a data set of the Decathlon with one channel, for `training`")
-    parser.add_argument("--repeats", type=int, default=0, help="of each program in a part [3, quick 1]")
+    parser.add_argument("--repeats", type=int, default=0, help="of each program in a part [3, on a GPU 2, quick 1]")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all runs")
     parser.add_argument("--keep", action="store_true", help="use the cases and models of the last call again")
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/side_by_side"), metavar="FOLDER")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from beside.cases import Cases, Network, plan, seg
 from beside.processes import Run, in_turn, run
@@ -27,12 +28,6 @@ class Bench:
     device: str = "cpu"
     quick: bool = False
     repeats: int = 3
-    said: Callable[[str], None] = field(default=print)
-
-    @property
-    def quantity(self) -> str:
-        """What a second is, on this device."""
-        return "processor" if self.device == "cpu" else "clock"
 
     def ours(self, task: str, **options: Any) -> Run:
         """A task of ours.py."""
@@ -47,10 +42,6 @@ class Bench:
         """nnU-Net's own, without seg's."""
         folders = {f"nnUNet_{name}": str(self.work / name) for name in ("raw", "preprocessed", "results")}
         return {**folders, "nnUNet_n_proc_DA": str(workers), "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
-
-    def seconds(self, one: Run) -> float:
-        """Of the processor on a CPU, by the clock on a GPU."""
-        return one.cpu_s if self.device == "cpu" else one.wall_s
 
 
 @frozen(kw_only=True)
@@ -92,3 +83,14 @@ def pair(
         "seg": lambda _: here.ours(task, folder=prepared.folder, **(ours or {}), **both),
         "nnU-Net": lambda _: here.theirs(task, workers=workers, preprocessed=prepared.preprocessed, **both),
     }, bench.repeats)
+
+
+def compiled() -> str:
+    """Whether nnU-Net compiles its network on a GPU, which is its default and left to its own variable."""
+    on = os.environ.get("nnUNet_compile", "true").lower() in ("true", "1", "t")  # noqa: SIM112 - its name
+    return "compiled" if on else "not compiled"
+
+
+def skip(text: str) -> None:
+    """Say that a part has nothing to measure here."""
+    print(text, file=sys.stderr)
