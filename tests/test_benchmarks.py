@@ -50,13 +50,22 @@ def test_programs_are_run_in_turn():
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no /proc of Linux")
-def test_a_run_counts_time_and_memory_of_its_children():
-    child = "x = bytearray(64 << 20); sum(range(4_000_000))"
+def test_memory_of_a_tree_is_that_of_a_process_and_its_children():
+    child = "held = bytearray(64 << 20); print(flush=True); input()"
+    parent = f"import subprocess, sys; held = bytearray(64 << 20); subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = module("beside.processes").tree_mb(process.pid)
+        process.communicate(b"\n")
+    assert 128 < found < 192
+
+
+def test_a_run_counts_the_time_of_its_children_and_reads_the_last_figures():
+    child = "sum(range(30_000_000))"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); print('{{\"b\": 1}}'); print()"
     alone = module("beside.processes").run([sys.executable, "-c", "pass"])
     found = module("beside.processes").run([sys.executable, "-c", code])
     assert found.figures == {"b": 1}
-    assert found.peak_mb > 64
     assert found.cpu_s > alone.cpu_s
 
 

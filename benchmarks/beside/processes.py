@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 T = TypeVar("T")
-LOOK_S = 0.05  # between two looks at the memory
+LOOK_S = (0.05, 0.5)  # between two looks at the memory, at least and at most
+LOOK_SHARE = 0.02  # of the time may go into looking: a look at a large process holds it up
 
 
 class Failed(Exception):  # noqa: N818 - it says what happened, and ends a part
@@ -42,10 +43,14 @@ def run(command: Sequence[object], environment: Mapping[str, str] | None = None)
         started = time.perf_counter()
         process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
-        peak, ended = 0.0, 0
+        peak, ended, due = 0.0, 0, 0.0
         while not ended:
-            peak = max(peak, tree_mb(process.pid))
-            time.sleep(LOOK_S)
+            now = time.perf_counter()
+            if now >= due:
+                peak = max(peak, tree_mb(process.pid))
+                took = time.perf_counter() - now
+                due = now + took + min(max(LOOK_S[0], took / LOOK_SHARE), LOOK_S[1])
+            time.sleep(0.01)
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
