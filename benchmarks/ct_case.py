@@ -10,21 +10,17 @@ nnunetv2. Prints, for each, the processor's seconds and how far the peak of the 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-from scipy import ndimage
+from beside.cases import Cases, Size3, plan
+from beside.processes import in_turn, run
 
 SHAPE, SPACING = (128, 256, 256), (3.0, 0.9, 0.9)
-TARGET = "1.5,1.3,1.1"  # z, y, x: 256×177×209 voxels
-SEG = Path(sys.executable).with_name("seg")
+TARGET = (1.5, 1.3, 1.1)  # mm, z, y, x: 256×177×209 voxels
 
 OURS = """
 import json, resource, sys, time
@@ -41,8 +37,8 @@ plan = read_plan_file(plan_file)
 configuration, labels = plan.configurations["3d_fullres"], plan.description.labels
 how = Preparation(plan=plan, configuration=configuration, normalisers=Normalisers.resolve([configuration], discover()))
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-volume = read_image((data / "imagesTr/ct_0000.nii.gz",))
-label, _ = read_label(data / "labelsTr/ct.nii.gz", labels)
+volume = read_image((data / "imagesTr/ct0_0000.nii.gz",))
+label, _ = read_label(data / "labelsTr/ct0.nii.gz", labels)
 prepared = prepare(volume.array, volume.spacing, how, label, "ct")
 Store(out).write("ct", prepared, class_locations(prepared.label, labels), configuration.patch3, "")
 """
@@ -57,7 +53,7 @@ description = json.loads((data / "dataset.json").read_text())
 out.mkdir()
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 DefaultPreprocessor(verbose=False).run_case_save(
-    str(out / "ct"), [str(data / "imagesTr/ct_0000.nii.gz")], str(data / "labelsTr/ct.nii.gz"), plans,
+    str(out / "ct"), [str(data / "imagesTr/ct0_0000.nii.gz")], str(data / "labelsTr/ct0.nii.gz"), plans,
     plans.get_configuration("3d_fullres"), description)
 """
 FIGURES = """
@@ -73,47 +69,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     for classes in (3, 14):
-        with tempfile.TemporaryDirectory() as work:
-            data = make_case(Path(work) / "Dataset001_CT", classes)
-            plan = data / "nnUNetPlans.json"
-            subprocess.run([SEG, "fingerprint", data, "-o", data / "fingerprint.json"], check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            subprocess.run([SEG, "plan", "--fingerprint", data / "fingerprint.json", "--dataset", data / "dataset.json",
-                            "--set", f"planner.spacing={TARGET}", "--export-nnunet", plan], check=True,
-                           stdout=subprocess.DEVNULL)
-            rows: dict[str, list[dict[str, float]]] = {"seg": [], "nnU-Net": []}
-            for repeat in range(given.repeats):
-                for name, python, code in (("seg", Path(sys.executable), OURS),
-                                           ("nnU-Net", given.nnunet / "bin/python", THEIRS)):
-                    rows[name].append(one(python, code, [data, plan, Path(work) / f"{name}{repeat}"]))
-        report(classes, rows)
+        report(classes, measure(given.nnunet, classes, given.repeats))
 
 
-def make_case(folder: Path, classes: int) -> Path:
-    """A data set of one CT with smooth structures, in nnU-Net's layout."""
-    rng = np.random.default_rng(0)
-    field = ndimage.zoom(rng.standard_normal((8, 12, 12)), [n / m for n, m in zip(SHAPE, (8, 12, 12), strict=True)])
-    cuts = np.quantile(field, np.linspace(0.6, 1, classes + 1))
-    label = np.searchsorted(cuts[:-1], field, side="right").astype(np.uint8)
-    image = (60 * field + rng.normal(0, 20, SHAPE) + 20 * label - 100).astype(np.int16)
-    for name, array in (("imagesTr/ct_0000", image), ("labelsTr/ct", label)):
-        (folder / name).parent.mkdir(parents=True)
-        written = sitk.GetImageFromArray(array)
-        written.SetSpacing(SPACING[::-1])
-        sitk.WriteImage(written, str(folder / f"{name}.nii.gz"))
-    labels = {"background": 0, **{f"class {index}": index for index in range(1, classes + 1)}}
-    (folder / "dataset.json").write_text(json.dumps({
-        "name": "CT", "channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}))
-    return folder
+def measure(nnunet: Path, classes: int, repeats: int, shape: Size3 = SHAPE) -> dict[str, list[dict[str, float]]]:
+    """The figures of each run of both programs."""
+    with tempfile.TemporaryDirectory() as work:
+        data = Cases(shape=shape, spacing=SPACING, classes=classes).write(Path(work) / "Dataset001_CT")
+        file = plan(data, TARGET)
+        sides = {"seg": (Path(sys.executable), OURS), "nnU-Net": (nnunet / "bin/python", THEIRS)}
+        return in_turn({name: partial(_one, python, code, [data, file, Path(work) / name])
+                        for name, (python, code) in sides.items()}, repeats)
 
 
-def one(python: Path, code: str, arguments: list[Path]) -> dict[str, float]:
-    """The figures of one run in a process of its own, with one thread."""
-    folders = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), str(arguments[0].parent))
-    run = subprocess.run([python, "-c", code + FIGURES, *arguments], check=True, capture_output=True, text=True,
-                         env={**os.environ, **folders, "OMP_NUM_THREADS": "1"})
-    found: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
-    return found
+def _one(python: Path, code: str, arguments: list[Path], turn: int) -> dict[str, float]:
+    """The figures of one run in a process of its own."""
+    data, file, out = arguments
+    folders = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), str(data.parent))
+    return run([python, "-c", code + FIGURES, data, file, f"{out}{turn}"], folders).figures
 
 
 def report(classes: int, rows: dict[str, list[dict[str, float]]]) -> None:

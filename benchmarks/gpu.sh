@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with a CUDA device: a training to a real Dice, its prediction, and peak memory of both.
-#     benchmarks/gpu.sh DATA [OUT]       (DATA: the hippocampus of the Decathlon, for the figures of docs/benchmarks.md)
+#     [NNUNET=ENV] benchmarks/gpu.sh DATA [OUT]       (DATA: the hippocampus of the Decathlon, for the figures of docs/benchmarks.md)
 set -euo pipefail
 data=$1 out=${2:-runs/gpu}
 mkdir -p "$(dirname "$out")"
@@ -12,3 +12,8 @@ for arch in unet unetpp; do
   /usr/bin/time -f "$arch: %e s, %M kB" seg run "$data" -o "$out-$arch" --arch "$arch" --fold 0 --budget 10m --device cuda
 done
 sort -n "$out.memory" | tail -n 1
+
+# Beside nnU-Net, where NNUNET is a virtual environment that has it, with the same torch.
+if [ -n "${NNUNET:-}" ]; then
+  python "$(dirname "$0")/side_by_side.py" --nnunet "$NNUNET" --device cuda --data "$data" -o "$out-beside"
+fi

@@ -1,6 +1,6 @@
 """Memory of a prediction with many classes: a case of 300×512×512 voxels, 118 classes, a stub for the network.
 
-    python benchmarks/many_classes.py [--max-memory 1] [--classes 118]
+    python benchmarks/many_classes.py [--max-memory 1] [--classes 118] [--shape 300,512,512]
 
 The model's spacing is 1.5 times the case's, so that 118 maps of 200×341×341 voxels (11 GB in float32) are gathered, and
 resampled to the case's grid. Prints the peak of the process' memory, imports included, and the time of each part.
@@ -37,7 +37,7 @@ class Stub(nn.Module):
 
     def forward(self, tiles: Tensor) -> list[Tensor]:
         """Logits (B, K, *patch)."""
-        return [-(tiles - self.centres).abs_()]
+        return [(tiles - self.centres).abs_().neg_()]
 
 
 def main() -> None:
@@ -45,10 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max-memory", type=float, default=1.0, help="of the maps, in GB")
     parser.add_argument("--classes", type=int, default=118)
+    parser.add_argument("--shape", default=",".join(map(str, SHAPE)), help="voxels z,y,x")
     given = parser.parse_args()
     model = stub_model(given.classes, given.max_memory)
     rng = np.random.default_rng(0)
-    image = rng.standard_normal((1, *SHAPE), dtype=np.float32)
+    image = rng.standard_normal((1, *map(int, given.shape.split(","))), dtype=np.float32)
     started = time.perf_counter()
     labels, _ = model.predict_volume(image, (1.0, 1.0, 1.0))
     seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
@@ -68,15 +69,15 @@ def stub_model(classes: int, max_memory: float) -> Model:
                 planner="nnunet", architecture="unet", transpose_forward=(0, 1, 2), intensities=(),
                 original_median_spacing=(1.0, 1.0, 1.0), original_median_shape=(300.0, 512.0, 512.0),
                 configurations={"3d_fullres": configuration})
-    registry = discover()
-    ensembler, use = registry.build("ensembler", "mean")
+    ensembler, use = discover().build("ensembler", "mean")
     description = ModelDescription(
         plan=plan, configurations={"3d_fullres": configuration}, members=(), chosen=("3d_fullres",),
         architecture=ComponentUse(kind="architecture", name="unet", distribution="segplug", version="0"),
         ensembler=use, components=(), made_by="stub")
     return Model(description=description, digest="", device=choose_device("cpu"),
                  options=evolve(PredictOptions(), max_memory_gb=max_memory), ensembler=ensembler,
-                 networks={"3d_fullres": [Stub(classes)]}, normalisers=Normalisers.resolve([configuration], registry))
+                 normalisers=Normalisers.resolve([configuration], discover()),
+                 networks={"3d_fullres": [Stub(classes)]})
 
 
 if __name__ == "__main__":

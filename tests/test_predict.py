@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 
 import seg
 from seg.errors import Exit, SegError
@@ -182,6 +183,25 @@ def test_a_case_that_lies_otherwise_than_the_training_is_a_warning_with_the_coun
     assert f"SEG-D19 warning  case case1 · {file}" in err
     assert "orientation SAR" in err
     assert f"one of the training's: 5 {usual}" in err
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+])  # fmt: skip
+def test_a_case_that_is_too_large_for_the_memory_leaves_the_others(error, model, command, three, tmp_path, monkeypatch):
+    predict_volume = seg.Model.predict_volume
+
+    def full(self, array, spacing, *, probabilities=False, case=""):
+        if case == "case1":
+            raise error
+        return predict_volume(self, array, spacing, probabilities=probabilities, case=case)
+
+    monkeypatch.setattr(seg.Model, "predict_volume", full)
+    code, _, err = command("predict", "-m", model, "-i", three, "-o", tmp_path / "out")
+    assert code == Exit.PARTLY
+    assert "SEG-R04 error  case case1" in err
+    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {"case0.nii.gz", "case2.nii.gz"}
 
 
 def test_all_refused_is_exit_3(model, command, tmp_path):

@@ -77,6 +77,12 @@ def free_memory(device: torch.device) -> int:
     return int(row.split()[1]) * 1024
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of a device is too small."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep what tensors free for the next ones, where it can be told so (glibc).
 

@@ -102,12 +102,15 @@ def _window(network: Network, image: Tensor, window: Window, maps: Tensor | File
     padded = _padded(image, size)
     weights = gaussian_weights(window.patch).to(total.device)
     norm = torch.zeros(size, device=total.device, dtype=total.dtype)
+    at_once = MAPS_AT_ONCE if file else len(total)
     for boxes, logits in _predicted(network, padded, window):
         for box, one in zip(boxes, logits, strict=True):
-            total[(slice(None), *box)].addcmul_(one.to(total.device), weights)
+            for first in range(0, len(total), at_once):
+                some = slice(first, first + at_once)
+                total[(some, *box)].addcmul_(one[some].to(total.device), weights)
+                if file:
+                    file.rest()
             norm[box] += weights
-        if file:
-            file.rest()
     for index in range(len(total)):
         total[index].div_(norm)
         if file:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
+from numpy.typing import NDArray
 
 from seg.convert import load_json, write_json
-from seg.errors import Record, SegError, usage_error
+from seg.device import is_out_of_memory
+from seg.errors import Exit, Record, SegError, usage_error
 from seg.events import CasePredicted
 from seg.files import digest_file, digest_json, whole_file
 from seg.images import Volume, read_image, write_label
@@ -54,46 +58,152 @@ def predict(
                         len(model.description.plan.description.channel_names))
     if any(image.parent.resolve() == output.resolve() for case in cases for image in case.images):
         raise usage_error("the output folder is that of the inputs", expected="another folder", file=str(output))
-    ledger = load_json(output / LEDGER) if (output / LEDGER).exists() else {}
-    written: list[Path] = []
-    kept: list[Path] = []
-    records: list[Record] = []
+    work = _Work(model=model, output=output, save_probabilities=save_probabilities, progress=progress,
+                 ledger=load_json(output / LEDGER) if (output / LEDGER).exists() else {})
     progress.start("predict", len(cases))
-    for case in cases:
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        last: _Writing | None = None
+        for case, reading in _ahead(reader, work.read, cases):
+            made = work.compute(case, reading)
+            work.finish(last)  # its files were written while this case was predicted
+            last = None if made is None else _Writing(made=made, files=writer.submit(work.write, made))
+        work.finish(last)
+    return work.outcome(cases)
+
+
+@frozen(kw_only=True, eq=False)
+class _Read:
+    """A case whose image is read, or whose prediction is there already."""
+
+    key: str  # digest of all that its prediction comes from
+    seconds: float
+    kept: Path | None = None
+    volume: Volume | None = None
+
+
+@frozen(kw_only=True, eq=False)
+class _Made:
+    """A case that is predicted, but not written yet."""
+
+    case: Case
+    read: _Read
+    volume: Volume
+    labels: NDArray[Any]
+    probabilities: NDArray[np.float32] | None
+    seconds: float  # reading included
+
+
+@frozen(kw_only=True, eq=False)
+class _Writing:
+    """A case whose files are being written."""
+
+    made: _Made
+    files: Future[tuple[list[Path], float]]  # and seconds
+
+
+@frozen(kw_only=True)
+class _Work:
+    """The cases of one prediction: while one is computed, the next is read and the last one written.
+
+    What becomes of each is noted by its name.
+    """
+
+    model: Model
+    output: Path
+    save_probabilities: bool
+    progress: Progress
+    ledger: Ledger
+    written: dict[str, Path] = field(factory=dict)
+    kept: dict[str, Path] = field(factory=dict)
+    records: dict[str, list[Record]] = field(factory=dict)
+
+    def outcome(self, cases: Sequence[Case]) -> Predicted:
+        """All of it, in the order of the cases."""
+        names = [case.id for case in cases]
+        return Predicted(written=tuple(self.written[name] for name in names if name in self.written),
+                         kept=tuple(self.kept[name] for name in names if name in self.kept),
+                         records=tuple(record for name in names for record in self.records.get(name, [])))
+
+    def read(self, case: Case) -> _Read:
+        """The image, unless its prediction is there and whole."""
+        started = time.monotonic()
+        key = _source_digest(self.model, case, save_probabilities=self.save_probabilities)
+        if found := _whole(self.output, self.ledger.get(case.id), key):
+            return _Read(key=key, seconds=0.0, kept=found)
+        volume = read_image(case.images, self.model.description.plan.description.orientation)
+        return _Read(key=key, seconds=time.monotonic() - started, volume=volume)
+
+    def compute(self, case: Case, reading: Future[_Read]) -> _Made | None:
+        """The prediction of a case; None where there is nothing to write, which is then noted."""
+        with self._refusals(case):
+            read = reading.result()
+            if read.volume is None:
+                self.kept[case.id] = read.kept or self.output
+                self.progress.advance()
+                return None
+            started = time.monotonic()
+            labels, probabilities = self.model.predict_volume(
+                read.volume.array, read.volume.spacing, probabilities=self.save_probabilities, case=case.id)
+            return _Made(case=case, read=read, volume=read.volume, labels=labels, probabilities=probabilities,
+                         seconds=read.seconds + time.monotonic() - started)
+        return None
+
+    def write(self, made: _Made) -> tuple[list[Path], float]:
+        """Write the files of one case, the label map first; returns them and the seconds that it took."""
+        started, volume = time.monotonic(), made.volume
+        files = [self.output / (made.case.id + volume.geometry.label_ending)]
+        write_label(files[0], volume.turn.back(made.labels), volume.geometry,
+                    self.model.description.plan.description.labels)
+        if made.probabilities is not None:
+            files.append(self.output / f"{made.case.id}.npz")
+            with whole_file(files[1]) as temporary:
+                turned = volume.turn.back(made.probabilities.astype(np.float16))
+                np.savez_compressed(temporary, probabilities=turned)
+        return files, time.monotonic() - started
+
+    def finish(self, writing: _Writing | None) -> None:
+        """Note a case whose files are written."""
+        if writing is None:
+            return
+        case, read = writing.made.case, writing.made.read
+        with self._refusals(case):
+            files, seconds = writing.files.result()
+            self.ledger[case.id] = {"source": read.key, "files": {file.name: digest_file(file) for file in files}}
+            write_json(self.output / LEDGER, self.ledger)
+            self.written[case.id] = files[0]
+            self.records[case.id] = _orientation_note(self.model, case, writing.made.volume)
+            self.progress.tell(CasePredicted(case=case.id, file=files[0], seconds=writing.made.seconds + seconds))
+            self.progress.advance()
+
+    @contextmanager
+    def _refusals(self, case: Case) -> Iterator[None]:
+        """What is wrong with this case alone is noted; what would be with every other too is raised."""
         try:
-            key = _source_digest(model, case, save_probabilities=save_probabilities)
-            if found := _whole(output, ledger.get(case.id), key):
-                kept.append(found)
-            else:
-                started = time.monotonic()
-                files, notes = _one(model, case, output, save_probabilities=save_probabilities)
-                seconds = time.monotonic() - started
-                records += notes
-                ledger[case.id] = {"source": key, "files": {file.name: digest_file(file) for file in files}}
-                write_json(output / LEDGER, ledger)
-                written.append(files[0])
-                progress.tell(CasePredicted(case=case.id, file=files[0], seconds=seconds))
+            yield
         except SegError as error:
-            if error.exit_code not in (3, 4):
+            if error.exit_code not in (Exit.DATA, Exit.PARTLY):
                 raise
-            records += [_named(record, case) for record in error.records]
-        progress.advance()
-    return Predicted(written=tuple(written), kept=tuple(kept), records=tuple(records))
+            self.records[case.id] = [_named(record, case) for record in error.records]
+            self.progress.advance()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.records[case.id] = [Record(
+                code="SEG-R04", case=case.id, file=str(case.images[0]), found="not enough memory for this case",
+                advice="Close other programs, or allow the maps less with --max-memory; on a GPU that is too small, "
+                "--device cpu.")]
+            self.progress.advance()
 
 
-def _one(model: Model, case: Case, output: Path, *, save_probabilities: bool) -> tuple[list[Path], list[Record]]:
-    """Predict and write one case; the label map comes first in the list of files."""
-    volume = read_image(case.images, model.description.plan.description.orientation)
-    labels, probabilities = model.predict_volume(volume.array, volume.spacing, probabilities=save_probabilities,
-                                                 case=case.id)
-    file = output / (case.id + volume.geometry.label_ending)
-    write_label(file, volume.turn.back(labels), volume.geometry, model.description.plan.description.labels)
-    files = [file]
-    if probabilities is not None:
-        files.append(output / f"{case.id}.npz")
-        with whole_file(files[1]) as temporary:
-            np.savez_compressed(temporary, probabilities=volume.turn.back(probabilities.astype(np.float16)))
-    return files, _orientation_note(model, case, volume)
+def _ahead(
+    pool: ThreadPoolExecutor, read: Callable[[Case], _Read], cases: Sequence[Case]
+) -> Iterator[tuple[Case, Future[_Read]]]:
+    """Each case with its reading, which began when the case before was handed out."""
+    following = pool.submit(read, cases[0]) if cases else None
+    for index, case in enumerate(cases):
+        reading, following = following, pool.submit(read, cases[index + 1]) if index + 1 < len(cases) else None
+        if reading is not None:
+            yield case, reading
 
 
 def _orientation_note(model: Model, case: Case, volume: Volume) -> list[Record]:
