@@ -17,6 +17,7 @@ import seg
 from seg import Configuration, Description, Labels, Plan, SegError
 from seg.discovery import discover
 from seg.files import digest_bytes
+from seg.model import make_window
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.normalisation import Normalisers
@@ -143,6 +144,20 @@ def test_prediction_is_preparing_tiles_and_the_way_back(tmp_path):
     found, none = model.predict_volume(image[None], (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(found, expected)
     assert none is None
+
+
+@pytest.mark.parametrize(("patch", "device", "autocast", "mirroring", "expected"), [
+    ((40, 56, 40), "cpu", "off", True, (1, True, 2)),     # two mirror images
+    ((40, 56, 40), "cpu", "off", False, (2, False, 2)),   # two tiles
+    ((40, 56, 40), "cpu", "on", True, (1, False, 1)),
+    ((40, 56, 40), "cuda", "off", True, (1, False, 1)),
+    ((128, 128, 128), "cpu", "off", True, (1, False, 1)),  # twice the memory would gain nothing
+    ((64, 64), "cpu", "off", True, (4, False, 4)),
+])  # fmt: skip
+def test_no_small_image_comes_alone_in_single_precision_on_a_cpu(patch, device, autocast, mirroring, expected):
+    options = PredictOptions(autocast=autocast, mirroring=mirroring)
+    window = make_window(make_configuration(patch), options, torch.device(device))
+    assert (window.batch, window.pairs, window.at_once) == expected
 
 
 def test_sitk_in_sitk_out_on_the_same_grid(folder):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from scipy.ndimage import gaussian_filter
 
 import seg.sliding_window
@@ -108,6 +109,23 @@ def test_every_combination_of_mirrors_is_seen_once_and_turned_back(axes, calls):
     for axis in axes:
         expected = (expected + expected.flip(axis + 1)) / 2
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("axes", "batch", "calls"), [((), 1, [1]), ((1,), 1, [2]), ((0, 2), 1, [2, 2]),
+                                                      ((0, 1, 2), 2, [2, 2, 2, 2, 4, 4, 4, 4])])
+def test_pairs_of_mirror_images_give_the_same_in_fewer_calls(axes, batch, calls):
+    sizes, kernel = [], noise(2, 1, 3, 3, 3)
+
+    def network(tiles):
+        sizes.append(len(tiles))
+        return [torch.nn.functional.conv3d(tiles, kernel, padding=1)]
+
+    image = noise(1, 6, 8, 16 if batch == 2 else 8)
+    window = Window(patch=(6, 8, 8), mirror_axes=axes, batch=batch, pairs=True)
+    found = sliding_window(network, image, window, 2)
+    assert sorted(sizes) == calls
+    assert window.at_once == max(sizes)
+    torch.testing.assert_close(found, sliding_window(network, image, evolve(window, pairs=False), 2))
 
 
 def test_slices_know_nothing_of_each_other():

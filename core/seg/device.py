@@ -49,9 +49,14 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def is_16_bit(device: torch.device, mode: str) -> bool:
+    """Whether `mode` (on, off, auto) means 16-bit arithmetic; `auto` does where the device has bfloat16."""
+    return mode == "on" or (mode == "auto" and has_bfloat16(device))
+
+
 def autocast(device: torch.device, mode: str) -> AbstractContextManager[Any]:
     """16-bit arithmetic as `mode` (on, off, auto) says; `auto` is on where the device has bfloat16."""
-    if mode == "on" or (mode == "auto" and has_bfloat16(device)):
+    if is_16_bit(device, mode):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
 from seg.contracts import check_labels, check_map, expect
-from seg.device import autocast, choose_device
+from seg.device import autocast, choose_device, is_16_bit
 from seg.discovery import discover
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
 TILE_BATCH_2D = 4
+PAIRED_VOXELS = 64**3  # of a patch; larger ones gain nothing, and take twice the memory
 
 
 @define
@@ -190,7 +191,8 @@ class Model:
     def _one(
         self, network: nn.Module, configuration: Configuration, image: Tensor, room: Room
     ) -> Tensor | FileMaps:
-        window = attrs.evolve(make_window(configuration, self.options), half_sums=self.description.half_sums)
+        window = make_window(configuration, self.options, self.device)
+        window = attrs.evolve(window, half_sums=self.description.half_sums)
         with torch.inference_mode(), autocast(self.device, self.options.autocast):
             return sliding_window(network, image, window, configuration.topology.outputs, room)
 
@@ -201,11 +203,19 @@ def ready(network: nn.Module, device: torch.device) -> nn.Module:
     return channels_last(network) if device.type == "cpu" else network
 
 
-def make_window(configuration: Configuration, options: PredictOptions) -> Window:
-    """The sliding window of a configuration as the options want it."""
+def make_window(configuration: Configuration, options: PredictOptions, device: torch.device) -> Window:
+    """The sliding window of a configuration as the options want it.
+
+    In single precision on a CPU torch (2.13) leaves the fast convolutions of oneDNN for images that come alone and have
+    small maps (ATen, Convolution.cpp, `use_mkldnn`), hence pairs.
+    """
     axes = configuration.mirror_axes if options.mirroring else ()
     batch = TILE_BATCH_2D if configuration.dims == 2 else 1
-    return Window(patch=configuration.patch, step=options.step, mirror_axes=axes, batch=batch)
+    single = device.type == "cpu" and not is_16_bit(device, options.autocast)
+    pairs = single and batch == 1 and math.prod(configuration.patch) <= PAIRED_VOXELS
+    if pairs and not axes:
+        pairs, batch = False, 2
+    return Window(patch=configuration.patch, step=options.step, mirror_axes=axes, batch=batch, pairs=pairs)
 
 
 def load(

@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import combinations, groupby, product
 from math import ceil
 from operator import itemgetter
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from seg.room import FileMaps, Room
 
 KEPT_BYTES = 1 << 27  # of logits of uniform tiles, beyond which only the last ones are kept
 MAPS_AT_ONCE = 16  # are turned back at a time: a copy of all would be of the size of the network's largest output
+T = TypeVar("T")
 Network = Callable[[Tensor], Sequence[Tensor]]
 
 
@@ -30,7 +32,8 @@ class Window:
     """How a case is covered: patches of the network, their distance, and the axes along which they are mirrored.
 
     With `half_sums` tiles are added up in 16 bits, as nnU-Net does. That tells at the borders of an image, where the
-    weights of all tiles are near the least number of that kind.
+    weights of all tiles are near the least number of that kind. With `pairs` the network sees two mirror images of a
+    batch of tiles at once.
     """
 
     patch: tuple[int, ...]
@@ -38,6 +41,12 @@ class Window:
     mirror_axes: tuple[int, ...] = ()
     batch: int = 1
     half_sums: bool = False
+    pairs: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """How many images the network sees at once, at most."""
+        return self.batch * (2 if self.pairs and self.mirror_axes else 1)
 
 
 def sliding_window(
@@ -127,7 +136,7 @@ def _predicted(
     """
     def logits(boxes: Sequence[tuple[slice, ...]]) -> Tensor:
         tiles = torch.stack([image[(slice(None), *box)] for box in boxes])
-        return _mirrored(network, tiles, window.mirror_axes)
+        return _mirrored(network, tiles, window)
 
     tiles, known = list(_tiles(image.shape[1:], window)), dict[tuple[float, ...], Tensor]()
     for value, some in groupby(zip(_uniform(image, tiles), tiles, strict=True), key=itemgetter(0)):
@@ -172,9 +181,9 @@ def _tiles(size: Sequence[int], window: Window) -> Iterator[tuple[slice, ...]]:
         yield tuple(slice(start, start + length) for start, length in zip(corner, window.patch, strict=True))
 
 
-def _batched(boxes: list[tuple[slice, ...]], count: int) -> Iterator[list[tuple[slice, ...]]]:
-    for start in range(0, len(boxes), count):
-        yield boxes[start : start + count]
+def _batched(items: list[T], count: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), count):
+        yield items[start : start + count]
 
 
 def _padding(size: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
@@ -191,14 +200,19 @@ def _padded(image: Tensor, size: Sequence[int]) -> Tensor:
     return F.pad(image, pads) if any(pads) else image
 
 
-def _mirrored(network: Network, tiles: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _mirrored(network: Network, tiles: Tensor, window: Window) -> Tensor:
     """Mean logits float32 (B, K, *patch) over every combination of mirrored axes."""
-    total = network(tiles)[0].to(torch.float32, copy=True)  # the network's tensors stay as they are
-    choices = [chosen for count in range(1, len(axes) + 1) for chosen in combinations(axes, count)]
-    for chosen in choices:
-        flips = [axis + 2 for axis in chosen]
-        logits = network(tiles.flip(flips))[0]
-        for first in range(0, total.shape[1], MAPS_AT_ONCE):
-            some = slice(first, first + MAPS_AT_ONCE)
-            total[:, some].add_(logits[:, some].flip(flips))
-    return total.div_(len(choices) + 1)
+    axes = [axis + 2 for axis in window.mirror_axes]
+    choices = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
+    total: Tensor | None = None
+    for some in _batched(choices, 2 if window.pairs else 1):
+        logits = network(torch.cat([tiles.flip(flips) if flips else tiles for flips in some]))[0]
+        for flips, one in zip(some, torch.split(logits, len(tiles)), strict=True):
+            if total is None:
+                total = one.to(torch.float32, copy=True)  # the network's tensors stay as they are
+                continue
+            for first in range(0, total.shape[1], MAPS_AT_ONCE):
+                maps = slice(first, first + MAPS_AT_ONCE)
+                total[:, maps].add_(one[:, maps].flip(flips))
+    assert total is not None  # noqa: S101 - no mirror is a choice too
+    return total.div_(len(choices))
