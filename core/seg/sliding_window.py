@@ -214,5 +214,6 @@ def _mirrored(network: Network, tiles: Tensor, window: Window) -> Tensor:
             for first in range(0, total.shape[1], MAPS_AT_ONCE):
                 maps = slice(first, first + MAPS_AT_ONCE)
                 total[:, maps].add_(one[:, maps].flip(flips))
+        del logits, one  # of the size of the largest thing there is, before the next of them is made
     assert total is not None  # noqa: S101 - no mirror is a choice too
     return total.div_(len(choices))

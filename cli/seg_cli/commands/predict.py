@@ -28,6 +28,7 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
+    from seg.device import keep_freed_memory
     from seg.errors import Exit
     from seg.listening import Listening
     from seg.model import load
@@ -41,6 +42,8 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     registry = chosen_plugins(context)
     loaded = load(model, device=device, options=options, registry=registry)
     print_records(loaded.records)
+    if loaded.device.type == "cpu":
+        keep_freed_memory()
     source = inputs[0] if len(inputs) == 1 else inputs
     with ConsoleProgress() as progress:
         result = predict_cases(loaded, source, output, save_probabilities=save_probabilities,
