@@ -1,4 +1,4 @@
-"""The median spacing and the largest patch up to a limit.
+"""A planner that does as it is told.
 
 This module is imported whenever `seg` looks for plugins: nothing heavy at top.
 """
@@ -10,6 +10,5 @@ from seg import Offer, hookimpl
 
 @hookimpl
 def seg_planners() -> Iterable[Offer]:
-    """Offer fixed."""
-    yield Offer("fixed", "segplug_fixed.planner:Fixed",
-                "The median spacing and the largest patch up to a limit.")
+    """Offer the fixed plan."""
+    yield Offer("fixed", "segplug_fixed.planner:Fixed", "Spacing, patch and batch as the user says.")

@@ -1,4 +1,4 @@
-"""Mirrored and brighter or darker patches.
+"""Augmentation by TorchIO.
 
 This module is imported whenever `seg` looks for plugins: nothing heavy at top.
 """
@@ -10,6 +10,6 @@ from seg import Offer, hookimpl
 
 @hookimpl
 def seg_augmenters() -> Iterable[Offer]:
-    """Offer torchio."""
-    yield Offer("torchio", "segplug_torchio.augmenter:Torchio",
-                "Mirrored and brighter or darker patches.")
+    """Offer TorchIO's transforms."""
+    yield Offer("torchio", "segplug_torchio.augmenter:TorchIO",
+                "TorchIO's transforms: affine, flips, noise, blur, gamma, bias field.")

@@ -30,8 +30,7 @@ def tversky_index(
         found, truth = logits.softmax(1)[:, 1:], one_hot(ids, logits.shape[1])[:, 1:]
     if valid is not None:
         found, truth = found * valid, truth * valid
-    axes = tuple(range(0 if over_batch else 2, logits.dim()))
-    axes = tuple(axis for axis in axes if axis != 1)
+    axes = (*((0,) if over_batch else ()), *range(2, logits.dim()))
     alpha, beta, smooth = weights
-    both, ours, theirs = ((maps).sum(axes) for maps in (found * truth, found, truth))
+    both, ours, theirs = (found * truth).sum(axes), found.sum(axes), truth.sum(axes)
     return (both + smooth) / (both + alpha * (ours - both) + beta * (theirs - both) + smooth)
