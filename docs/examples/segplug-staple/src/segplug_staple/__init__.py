@@ -1,4 +1,4 @@
-"""Every configuration that is nearly as good as the best.
+"""Ensembles by STAPLE.
 
 This module is imported whenever `seg` looks for plugins: nothing heavy at top.
 """
@@ -10,6 +10,6 @@ from seg import Offer, hookimpl
 
 @hookimpl
 def seg_ensemblers() -> Iterable[Offer]:
-    """Offer staple."""
+    """Offer STAPLE."""
     yield Offer("staple", "segplug_staple.ensembler:Staple",
-                "Every configuration that is nearly as good as the best.")
+                "Where networks disagree, those that proved reliable decide (STAPLE, Warfield et al. 2004).")
