@@ -361,7 +361,9 @@ def labelled(ensembler: Ensembler, labels: Labels, use: ComponentUse) -> Ensembl
         return ensembler
     with blamed(use, "for_labels"):
         found: Any = ensembler.for_labels(labels)
-    return expect(found, Ensembler, use, "for_labels")
+    if not isinstance(found, Ensembler):
+        raise contract_error(use, f"for_labels gave {shown(found)}", "a seg.Ensembler")
+    return found
 
 
 def check_labels(found: Any, given: NDArray[Any], use: ComponentUse) -> NDArray[Any]:
