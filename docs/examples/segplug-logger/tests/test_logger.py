@@ -39,6 +39,8 @@ def test_a_line_that_was_cut_short_harms_nothing(run: Path) -> None:
     with (run / FILE).open("a", encoding="utf-8") as stream:
         stream.write('{"event": "epo')
     assert trainings(run) == before
+    segplug_logger.seg_run_ended(run, ValueError("no"))
+    assert (events(run)[-1]["event"], events(run)[-1]["error"]) == ("failed", "ValueError('no')")
 
 
 def test_the_report_has_a_section(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ class Training:
 def note(run: Path, event: str, **facts: Any) -> None:
     """Add a line to the journal of the run folder `run`: the time (UTC), what happened, and the facts."""
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
-    with (run / FILE).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    with (run / FILE).open("a+b") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read() != b"\n":  # a line that was cut short must not spoil this one
+                stream.write(b"\n")
+        stream.write(json.dumps(line).encode() + b"\n")
 
 
 def events(run: Path) -> list[dict[str, Any]]:
