@@ -13,7 +13,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ruff mypy pytest hypothesis pytest-timeout pytest-xdist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ruff mypy pytest hypothesis pytest-timeout pytest-xdist \
+		hatchling torchio    # for the packages in docs/examples
 	touch $@
 
 demo: $(VENV)/.installed

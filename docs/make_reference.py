@@ -19,7 +19,7 @@ import seg.testing
 from seg import hookspecs
 from seg.discovery import discover
 from seg.errors import Exit
-from seg.kinds import INTERFACES, Prunable
+from seg.kinds import INTERFACES, LabelledEnsembler, Prunable
 from seg.models import Configuration, Topology
 from seg.options import describe
 from seg.registry import load_class
@@ -129,6 +129,7 @@ def _hooks() -> str:
 def _kinds() -> str:
     text = ["## Kinds", "Whatever has these methods is a component of the kind; no base class is needed."]
     for kind, interface in {**INTERFACES, "an architecture, if it likes": Prunable,
+                            "an ensembler, if it likes": LabelledEnsembler,
                             "the criterion of a loss, if it likes": PartedCriterion}.items():
         text.append(f"### {kind}: `seg.{interface.__name__}`\n\n{_markdown(interface)}")
         notes = {name: note for name, note in vars(interface).get("__annotations__", {}).items() if name[0] != "_"}

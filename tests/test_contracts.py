@@ -19,6 +19,7 @@ from seg.contracts import (
     check_map,
     check_selection,
     check_steps,
+    labelled,
     loss_weights,
     small_patch,
     try_loss,
@@ -28,6 +29,7 @@ from seg.models import ComponentUse, Configuration, Dataset, Fingerprint, Labels
 from seg.phantom import write_phantom
 from seg.stages.fingerprint import make_fingerprint
 from seg.stages.plan import make_plan
+from seg_basic.ensemblers import MeanEnsembler
 from seg_cli.main import execute
 from seg_unet import unet
 
@@ -227,6 +229,24 @@ def test_an_ensembler_chooses_known_names(chosen):
 def test_an_ensembler_gives_a_map(found):
     refusal(check_map, found, (2, 3, 3, 3), use_of("ensembler"), "combine_folds", hook="seg_ensemblers")
     refusal(check_map, found, None, use_of("ensembler"), "combine_folds", hook="seg_ensemblers")
+
+
+class Asks:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def for_labels(self, labels):
+        return self.answer(labels)
+
+
+def test_an_ensembler_that_asks_for_labels_gets_them_and_gives_an_ensembler():
+    labels, use, plain = Labels(values={"background": 0, "a": 1}), use_of("ensembler"), MeanEnsembler()
+    asked = []
+    assert labelled(plain, labels, use) is plain
+    assert labelled(Asks(lambda labels: asked.append(labels) or plain), labels, use) is plain
+    assert asked == [labels]
+    for wrong in (lambda _: None, lambda labels: labels.nothing):
+        refusal(labelled, Asks(wrong), labels, use, hook="seg_ensemblers")
 
 
 @pytest.mark.parametrize("found", [None, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 2), np.int16)])

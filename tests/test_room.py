@@ -5,7 +5,7 @@ import torch
 
 import seg.room
 from seg.errors import SegError
-from seg.room import FileMaps, Room, find_room
+from seg.room import FileMaps, Room, find_room, parts
 from seg.sliding_window import Window, sliding_window
 
 CPU = torch.device("cpu")
@@ -47,6 +47,17 @@ def test_what_was_written_stays_when_its_pages_are_given_back(kind):
     assert (maps[1:2] == 7).all()
     assert maps[2:3].sum() == 3 * 50 * 60
     assert not maps[:1].any()
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 4, 5), (1, 6, 2, 2), (9, 2, 3, 3), (2, 1, 3, 3)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_parts_have_every_value_once_and_are_about_one_map(shape, whole):
+    maps = FileMaps.zeros(shape, torch.float32)
+    for part in parts(shape, whole_voxels=whole):
+        assert maps[part].shape[0] == (shape[0] if whole else 1)
+        assert 0 < maps[part].numel() < 2 * max(maps[:1].numel(), maps[:, :1].numel())
+        maps.tensor[part] += 1
+    assert (maps[:] == 1).all()
 
 
 def test_the_room_is_found_by_size():

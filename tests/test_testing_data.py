@@ -8,7 +8,7 @@ import torch
 from attrs import frozen
 from torch.nn import functional as F
 
-from seg import Exit, Record, SegError
+from seg import Exit, Record, SegError, running_mean
 from seg.hookspecs import KINDS
 from seg.testing import checks
 from seg_basic.ensemblers import MeanEnsembler
@@ -108,6 +108,7 @@ def summed_in_place(maps):
     return (total / len(maps)).float()
 
 
+REGIONS_DOUBLED = combining(lambda maps: running_mean(maps) * 2)
 ENSEMBLERS = [
     ("component", object()),
     ("select", changed(MeanEnsembler, select=lambda self, candidates: ("nothing",))),
@@ -119,6 +120,7 @@ ENSEMBLERS = [
     ("inputs", combining(lambda maps: sum(list(maps)) + 0.0)),
     ("memory", combining(lambda maps: torch.stack(list(maps)).mean(0))),
     ("memory", combining(next)),
+    ("equal", changed(MeanEnsembler, for_labels=lambda self, labels: REGIONS_DOUBLED if labels.has_regions else self)),
 ]
 
 

@@ -17,7 +17,17 @@ from attrs import define
 from seg.choice import OURS
 from seg.errors import Exit, Record, SegError, tell
 from seg.hookspecs import KINDS
-from seg.kinds import Architecture, Augmenter, Batch, CaseArrays, CaseIndex, Position, Sampler
+from seg.kinds import (
+    Architecture,
+    Augmenter,
+    Batch,
+    CaseArrays,
+    CaseIndex,
+    Ensembler,
+    LabelledEnsembler,
+    Position,
+    Sampler,
+)
 from seg.models import ComponentUse, Configuration, Labels, Plan, Size3, Topology
 
 if TYPE_CHECKING:
@@ -343,6 +353,17 @@ def check_map(found: Any, shape: Sequence[int] | None, use: ComponentUse, method
     if not fits or not tensor.is_floating_point():
         raise contract_error(use, f"{method} gave {shown(tensor)}", f"{shape or '(K, Z, Y, X)'}, floating")
     return tensor
+
+
+def labelled(ensembler: Ensembler, labels: Labels, use: ComponentUse) -> Ensembler:
+    """The ensembler that combines maps of `labels`: what `for_labels` gives, where it asks for them."""
+    if not isinstance(ensembler, LabelledEnsembler):
+        return ensembler
+    with blamed(use, "for_labels"):
+        found: Any = ensembler.for_labels(labels)
+    if not isinstance(found, Ensembler):
+        raise contract_error(use, f"for_labels gave {shown(found)}", "a seg.Ensembler")
+    return found
 
 
 def check_labels(found: Any, given: NDArray[Any], use: ComponentUse) -> NDArray[Any]:

@@ -254,10 +254,26 @@ class Ensembler(Protocol):
         """The names of the candidates to combine, at least one."""
 
     def combine_folds(self, logits: Iterable[torch.Tensor]) -> torch.Tensor:
-        """One map of logits (K, Z, Y, X) from those of the folds of one configuration, which share a grid."""
+        """One map of logits (K, Z, Y, X) from those of the folds of one configuration, which share a grid.
+
+        Where memory is short it is called for one class after the other, with maps (1, Z, Y, X), unless the ensembler
+        is a `LabelledEnsembler`.
+        """
 
     def combine_configurations(self, probabilities: Iterable[torch.Tensor]) -> torch.Tensor:
         """One map of probabilities (K, Z, Y, X) on the case's grid from those of several configurations."""
+
+
+@runtime_checkable
+class LabelledEnsembler(Protocol):
+    """What an ensembler may offer beside: it combines by what the maps mean, so it is told their labels.
+
+    It always gets all K maps of a voxel together: where memory is short, a few slices (K, z, Y, X) after the other in
+    place of one class after the other.
+    """
+
+    def for_labels(self, labels: Labels) -> Ensembler:
+        """The ensembler that combines maps of these labels, in place of this one."""
 
 
 @runtime_checkable

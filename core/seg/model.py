@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last
-from seg.contracts import check_labels, check_map, expect
+from seg.contracts import check_labels, check_map, expect, labelled
 from seg.device import autocast, choose_device, is_16_bit
 from seg.discovery import discover
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes
-from seg.kinds import Architecture, Ensembler, Postprocessor
+from seg.kinds import Architecture, Ensembler, LabelledEnsembler, Postprocessor
 from seg.levels import at_level
 from seg.model_files import MANIFEST, ModelDescription, read_model
 from seg.models import ComponentUse, Configuration, Spacing3, Topology
@@ -42,7 +42,7 @@ from seg.restoring import (
     restore_labels,
     restore_probabilities,
 )
-from seg.room import FileMaps, Room, find_room
+from seg.room import FileMaps, Room, find_room, parts
 from seg.settings import PredictOptions
 from seg.sliding_window import Window, sliding_window
 
@@ -107,7 +107,7 @@ class Model:
         if len(chosen) == 1 and not probabilities:
             return self._postprocessed(self._labels(chosen[0], array, spacing, case)), None
         outputs = self.description.configurations[chosen[0]].topology.outputs
-        combined = check_map(self.ensembler.combine_configurations(self._probabilities(array, spacing, case)),
+        combined = check_map(self._labelled().combine_configurations(self._probabilities(array, spacing, case)),
                              (outputs, *array.shape[1:]), self.description.ensembler, "combine_configurations")
         found = combined.cpu().numpy()
         return self._postprocessed(labels_from_probabilities(found, plan.description.labels)), found
@@ -115,7 +115,8 @@ class Model:
     def logits(self, name: str, image: Tensor) -> Tensor | FileMaps:
         """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined.
 
-        Where they do not fit into the memory they lie in a file, and the folds are combined class by class.
+        Where they do not fit into the memory they lie in a file, and the folds are combined part by part: class by
+        class, or a few slices after the other where the ensembler must see all classes.
         """
         configuration, networks = self.description.configurations[name], self.networks[name]
         room = self.room(configuration, image.shape[1:])
@@ -126,13 +127,17 @@ class Model:
         if room.device is not None:
             return self._combined((fold[:] for fold in folds), shape)
         kept, result = list(folds), FileMaps.zeros(shape, torch.float32)
-        for index in range(shape[0]):
-            result.tensor[index] = self._combined((fold[index : index + 1] for fold in kept), (1, *shape[1:]))[0]
+        for part in parts(shape, whole_voxels=isinstance(self.ensembler, LabelledEnsembler)):
+            target = result.tensor[part]
+            target.copy_(self._combined((fold[part] for fold in kept), target.shape))
             result.rest()
         return result
 
     def _combined(self, folds: Iterable[Tensor], shape: Sequence[int]) -> Tensor:
-        return check_map(self.ensembler.combine_folds(folds), shape, self.description.ensembler, "combine_folds")
+        return check_map(self._labelled().combine_folds(folds), shape, self.description.ensembler, "combine_folds")
+
+    def _labelled(self) -> Ensembler:
+        return labelled(self.ensembler, self.description.plan.description.labels, self.description.ensembler)
 
     def room(self, configuration: Configuration, size: Sequence[int]) -> Room:
         """Where the maps of a prepared image of `size` (Z, Y, X) are gathered.

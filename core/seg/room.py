@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,9 @@ from seg.files import disk_error
 SHARE = 0.5  # of what is free may be taken by the maps of one network
 
 
+Part = slice | tuple[slice, ...]
+
+
 class Maps(Protocol):
     """Maps (K, Z, Y, X), a tensor or not, of which any may be read."""
 
@@ -34,8 +37,8 @@ class Maps(Protocol):
     def shape(self) -> Sequence[int]:
         """K, Z, Y, X."""
 
-    def __getitem__(self, chosen: slice, /) -> Tensor:
-        """Some of the maps."""
+    def __getitem__(self, chosen: Part, /) -> Tensor:
+        """Some of the maps, or of their slices."""
 
 
 @frozen(eq=False)
@@ -68,8 +71,8 @@ class FileMaps:
         """K, Z, Y, X."""
         return self.tensor.shape
 
-    def __getitem__(self, chosen: slice, /) -> Tensor:
-        """A copy of some of the maps."""
+    def __getitem__(self, chosen: Part, /) -> Tensor:
+        """A copy of some of the maps, or of their slices."""
         found = self.tensor[chosen].clone()
         self.rest()
         return found
@@ -91,6 +94,15 @@ class Room:
         if self.device is None:
             return FileMaps.zeros(shape, kind)
         return torch.zeros(tuple(shape), dtype=kind, device=self.device)
+
+
+def parts(shape: Sequence[int], *, whole_voxels: bool) -> Iterator[Part]:
+    """Maps of `shape` (K, Z, Y, X) in parts about as large as one map: each map, or some slices of all maps."""
+    if not whole_voxels:
+        yield from (slice(index, index + 1) for index in range(shape[0]))
+        return
+    slices = math.ceil(shape[1] / shape[0])
+    yield from ((slice(None), slice(first, first + slices)) for first in range(0, shape[1], slices))
 
 
 def find_room(size: int, device: torch.device, limit: float = 0.0) -> Room:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seg.arrays import load_array
 from seg.bootstrap import PairedDifference, paired_difference
-from seg.contracts import blamed, check_map, check_selection
+from seg.contracts import blamed, check_map, check_selection, labelled
 from seg.convert import to_data, write_json
 from seg.files import digest_json
 from seg.further import directions
@@ -142,10 +142,11 @@ def _fold(folds: list[Fold], name: str) -> Fold:
 
 def _combined(case: Case, team: tuple[Fold, ...]) -> NDArray[np.integer]:
     """Ids (Z, Y, X) of a case by the ensemble of folds, each of another configuration."""
-    components, maps = team[0].components, _probabilities(case, team)
-    probabilities = check_map(components.ensembler.combine_configurations(maps), None,
-                              components.uses["ensembler"], "combine_configurations")
-    return labels_from_probabilities(probabilities, team[0].plan.description.labels)
+    components, labels = team[0].components, team[0].plan.description.labels
+    use = components.uses["ensembler"]
+    ensembler = labelled(components.ensembler, labels, use)
+    found = ensembler.combine_configurations(_probabilities(case, team))
+    return labels_from_probabilities(check_map(found, None, use, "combine_configurations"), labels)
 
 
 def _probabilities(case: Case, folds: tuple[Fold, ...]) -> Iterator[Tensor]:

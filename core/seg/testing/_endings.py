@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.errors import Exit, SegError
-from seg.kinds import Candidate, Ensembler, Exporter, Postprocessor
+from seg.kinds import Candidate, Ensembler, Exporter, LabelledEnsembler, Postprocessor
 from seg.models import Labels
 from seg.testing._check import Check, expect
-from seg.testing._samples import PLAIN, balls, evaluation
+from seg.testing._samples import PLAIN, REGIONS, balls, evaluation
 
 if TYPE_CHECKING:
     import torch
 
-MAP = (3, 4, 5, 6)  # K, Z, Y, X
+SIZE = (4, 5, 6)  # Z, Y, X
 MANY = 6
 ALIVE = 3  # maps at the same time: the sum, the last one, the next one
 
@@ -47,19 +47,30 @@ def ensembler_order(ensembler: Ensembler) -> None:
     expect(first == second, f"{sorted(first)}, and in another order of the candidates {sorted(second)}", "the same")
 
 
-def _combined(ensembler: Ensembler) -> dict[str, Callable[[Iterator[torch.Tensor]], torch.Tensor]]:
-    return {"combine_folds": ensembler.combine_folds, "combine_configurations": ensembler.combine_configurations}
+def _combined(
+    ensembler: Ensembler,
+) -> Iterator[tuple[str, tuple[int, ...], Callable[[Iterator[torch.Tensor]], torch.Tensor]]]:
+    """What combines, with the shape (K, Z, Y, X) of its maps: of classes and of regions, and of one class alone.
+
+    An ensembler that asks for labels never gets one class of several alone.
+    """
+    for labels in (PLAIN, REGIONS):
+        one = ensembler.for_labels(labels) if isinstance(ensembler, LabelledEnsembler) else ensembler
+        yield f"combine_folds of {labels.outputs} maps", (labels.outputs, *SIZE), one.combine_folds
+        yield f"combine_configurations of {labels.outputs} maps", (labels.outputs, *SIZE), one.combine_configurations
+    if not isinstance(ensembler, LabelledEnsembler):
+        yield "combine_folds of one class", (1, *SIZE), ensembler.combine_folds
 
 
 def ensembler_equal(ensembler: Ensembler) -> None:
     import torch
 
-    one = torch.rand(MAP, generator=torch.Generator().manual_seed(0)).softmax(0)
-    for name, combine in _combined(ensembler).items():
+    for name, shape, combine in _combined(ensembler):
+        one = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         for kind in (torch.float32, torch.float16):
             for count in (1, 3):
                 found = combine(one.to(kind) for _ in range(count))
-                expect(found.shape == one.shape, f"{name}: a map of {tuple(found.shape)}", f"{MAP}")
+                expect(found.shape == one.shape, f"{name}: a map of {tuple(found.shape)}", f"{shape}")
                 expect(bool((found.float() - one).abs().max() < 2e-3), f"{name}: another map than {count} equal ones",
                        "that map")
 
@@ -67,8 +78,8 @@ def ensembler_equal(ensembler: Ensembler) -> None:
 def ensembler_inputs(ensembler: Ensembler) -> None:
     import torch
 
-    for name, combine in _combined(ensembler).items():
-        maps = [torch.full(MAP, value) for value in (0.25, 0.75)]
+    for name, shape, combine in _combined(ensembler):
+        maps = [torch.full(shape, value) for value in (0.25, 0.75)]
         found = combine(iter(maps))
         expect(bool(((found - 0.5).abs() <= 0.25 + 1e-6).all()),
                f"{name}: values from {float(found.min()):g} to {float(found.max()):g}", "between those of the maps")
@@ -79,12 +90,14 @@ def ensembler_inputs(ensembler: Ensembler) -> None:
 def ensembler_memory(ensembler: Ensembler) -> None:
     import torch
 
-    for name, combine in _combined(ensembler).items():
+    for name, shape, combine in _combined(ensembler):
         seen, most = list[Any](), [0]
 
-        def maps(seen: list[Any] = seen, most: list[int] = most) -> Iterator[torch.Tensor]:
+        def maps(
+            seen: list[Any] = seen, most: list[int] = most, shape: tuple[int, ...] = shape
+        ) -> Iterator[torch.Tensor]:
             for _ in range(MANY):
-                one = torch.ones(MAP)
+                one = torch.ones(shape)
                 seen.append(weakref.ref(one))
                 most[0] = max(most[0], sum(each() is not None for each in seen))
                 yield one
