@@ -22,8 +22,7 @@ from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.normalisation import Normalisers
 from seg.preprocessing import Preparation, prepare
-from seg.provenance import build_component
-from seg.registry import Component, Plugin, Registry
+from seg.registry import Component, Plugin
 from seg.restoring import restore_labels
 from seg.settings import PredictOptions
 from seg_unet.unet import UNet
@@ -376,24 +375,6 @@ def test_a_missing_plugin_is_exit_6_with_its_pip_install(copy):
     code, told = refused(copy)
     assert code == 6
     assert "pip install segplug-attention==1.4" in told
-
-
-def test_a_broken_plugin_tells_its_reason():
-    broken = Plugin(name="a", distribution="segplug", version="1", status="broken", reason="no torchvision")
-    with pytest.raises(SegError, match="broken here: no torchvision") as caught:
-        build_component(Registry(components=(), plugins=(broken,)), UNET)
-    assert caught.value.exit_code == 6
-
-
-@pytest.mark.parametrize(("version", "code"), [("0.0.9", 6), (None, 2)])
-def test_options_that_another_version_has_are_exit_6(version, code):
-    registry = discover()
-    here = registry.find("architecture", "unet").plugin.version
-    use = evolve(UNET, version=version or here, options={"gates": 3})
-    with pytest.raises(SegError, match="gates") as caught:
-        build_component(registry, use)
-    assert caught.value.exit_code == code
-    assert ("pip install segplug==0.0.9" in str(caught.value)) is bool(version)
 
 
 def test_a_clash_of_names_does_not_touch_a_model(copy):

@@ -11,11 +11,15 @@ from attrs import evolve
 
 import seg
 from seg.discovery import discover
+from seg.errors import SegError
 from seg.models import ComponentUse
 from seg.phantom import write_phantom
 from seg.provenance import advice_for, as_then, build_component, changed_versions, version_records
+from seg.registry import Plugin, Registry
 from seg_cli.main import execute
 
+RECORDED = ComponentUse(kind="architecture", name="unet", distribution="segplug", version="0.1.0",
+                        options={"features": 4})
 CODE = """
 from attrs import frozen
 from seg import Offer, hookimpl, option
@@ -192,3 +196,21 @@ def test_versions_are_compared_within_one_component():
     assert changed_versions({}, use("2")) == []
     assert as_then(use("1"), use("2")) == use("1")
     assert as_then(use("1"), use("2", name="b")) == use("2", name="b")
+
+
+def test_a_broken_plugin_tells_its_reason():
+    broken = Plugin(name="a", distribution="segplug", version="1", status="broken", reason="no torchvision")
+    with pytest.raises(SegError, match="broken here: no torchvision") as caught:
+        build_component(Registry(components=(), plugins=(broken,)), RECORDED)
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(("version", "code"), [("0.0.9", 6), (None, 2)])
+def test_options_that_another_version_has_are_exit_6(version, code):
+    registry = discover()
+    here = registry.find("architecture", "unet").plugin.version
+    use = evolve(RECORDED, version=version or here, options={"gates": 3})
+    with pytest.raises(SegError, match="gates") as caught:
+        build_component(registry, use)
+    assert caught.value.exit_code == code
+    assert ("pip install segplug==0.0.9" in str(caught.value)) is bool(version)
