@@ -26,6 +26,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     postprocessor: Annotated[str | None, typer.Option("--postprocessor")] = None,
     loss: Annotated[str | None, typer.Option("--loss")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="[budget with a budget of time, else nnunet]")] = None,
+    executor: Annotated[str | None, typer.Option("--executor", help="Where folds are trained [local].")] = None,
     config: Annotated[str | None, typer.Option("--config", help="Configurations: 2d,3d_fullres,… or all.")] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Folds: 0,1,…; all; full: every case.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Length of a training in epochs.")] = None,
@@ -45,7 +46,7 @@ def run(  # noqa: PLR0913 - one parameter for each flag of the command
     given: dict[str, Any] = {
         "planner": planner, "architecture": arch, "fingerprinter": fingerprinter, "augmenter": augmenter,
         "sampler": sampler, "ensembler": ensembler, "postprocessor": postprocessor, "loss": loss,
-        "recipe": recipe, "epochs": epochs, "seed": seed,
+        "recipe": recipe, "executor": executor, "epochs": epochs, "seed": seed,
         "configurations": list(shared.split_list(config)) or None,
         "folds": list(shared.split_list(fold)) or None,
         "budget_s": parse_duration(budget) if budget else None,

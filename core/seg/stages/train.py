@@ -22,7 +22,7 @@ from seg.convert import from_data, load_json, read_json, to_data, write_json
 from seg.device import choose_device, free_memory, keep_freed_memory
 from seg.errors import Exit, Record, SegError
 from seg.estimates import batch_parts
-from seg.files import digest_file, digest_json, write_bytes
+from seg.files import digest_file, digest_json, locked, turn, write_bytes
 from seg.kinds import CaseArrays
 from seg.losses import DeepSupervision
 from seg.models import ComponentUse, Configuration, Plan
@@ -114,7 +114,7 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
 
     Raises:
         SegError: the case store is not complete (exit 3); the folder holds a training of something else (exit 2), or
-            one that was begun with another version of a plugin (exit 6).
+            one that was begun with another version of a plugin (exit 6); another process works in it (exit 5).
         Interrupted: a signal stopped it, its state is saved.
     """
     progress = progress or Silent()
@@ -124,17 +124,18 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
         progress.say(f"{fold.configuration} fold {fold.fold}: trained already")
         return False
     device = choose_device(fold.settings.device)
-    fold.path.mkdir(parents=True, exist_ok=True)
-    write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
     if device.type == "cpu":
         keep_freed_memory()
     with ExitStack() as files:
+        files.enter_context(locked(fold.path))  # against a process of a run that was killed
+        write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
         data = _data(fold, device, files)
         started = time.monotonic()
-        _reduce(fold, data, device, progress)
+        with turn(fold.path.parent):  # of folds that begin together, one settles it for all
+            _reduce(fold, data, device, progress)
         weights = train(_job(fold, data, device, time.monotonic() - started), progress)
-    write_bytes(fold.path / WEIGHTS, save(weights))
-    write_json(fold.path / "done.json", {"source": source, "weights": digest_file(fold.path / WEIGHTS)})
+        write_bytes(fold.path / WEIGHTS, save(weights))
+        write_json(fold.path / "done.json", {"source": source, "weights": digest_file(fold.path / WEIGHTS)})
     return True
 
 
