@@ -131,8 +131,9 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
         write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
         data = _data(fold, device, files)
         started = time.monotonic()
-        with turn(fold.path.parent):  # of folds that begin together, one settles it for all
-            _reduce(fold, data, device, progress)
+        if fold.settings.budget_s:
+            with turn(fold.path.parent):  # of folds that begin together, one settles it for all
+                _reduce(fold, data, device, progress)
         weights = train(_job(fold, data, device, time.monotonic() - started), progress)
         write_bytes(fold.path / WEIGHTS, save(weights))
         write_json(fold.path / "done.json", {"source": source, "weights": digest_file(fold.path / WEIGHTS)})
@@ -206,12 +207,12 @@ def _on_device(case: CaseArrays, device: torch.device) -> CaseArrays:
 
 
 def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:
-    """With a budget, settle once for all which form of the network is trained: one for all folds of a configuration.
+    """Settle once for all which form of the network is trained within the budget: one for all folds of a configuration.
 
     Their outputs are combined, and a model describes a configuration once.
     """
     file, seconds = fold.path / REDUCED, fold.settings.budget_s
-    if not seconds or file.exists():
+    if file.exists():
         return
     if others := sorted(fold.path.parent.glob(f"*/{REDUCED}")):
         write_json(file, read_json(others[0], Reduced))
