@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
     from seg.ensembling import best_candidate, running_mean
-    from seg.executing import supervise
+    from seg.executing import lifeline, supervise
     from seg.images import Geometry, Volume, geometry_of, orientation, read_image, read_label, write_label
     from seg.inputs import (
         case_name,
@@ -93,6 +93,7 @@ _LAZY = {
     "image_ending": "seg.inputs",
     "initialise": "seg.blocks",
     "is_dicom_folder": "seg.inputs",
+    "lifeline": "seg.executing",
     "list_images": "seg.inputs",
     "load": "seg.model",
     "masked_mean": "seg.losses",
@@ -122,10 +123,10 @@ __all__ = [
     "Postprocessor", "Progress", "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent", "Topology",
     "TrainingJob", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
     "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights",
-    "hookimpl", "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "masked_mean", "missing_record",
-    "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option", "orientation", "output_head",
-    "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run", "running_mean",
-    "stage_voxels", "supervise", "usage_error", "write_label",
+    "hookimpl", "image_ending", "initialise", "is_dicom_folder", "lifeline", "list_images", "load", "masked_mean",
+    "missing_record", "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option", "orientation",
+    "output_head", "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run",
+    "running_mean", "stage_voxels", "supervise", "usage_error", "write_label",
 ]  # fmt: skip
 
 

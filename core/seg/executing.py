@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import entry_points
 from typing import Protocol
 
 from attrs import define, frozen
@@ -42,22 +46,22 @@ def supervise(
     Raises:
         SegError: what could not be done, with exit code and last lines of each; the exit code is the first one's.
     """
-    waiting, running, failed = list(jobs), dict[int, _Running](), list[SegError]()
+    waiting, running, failed = list(jobs), dict[int, Running](), list[SegError]()
     try:
         while waiting or running:
             for slot in sorted(set(range(limit)) - set(running))[:len(waiting)]:
                 job = waiting.pop(0)
                 position = job.log.stat().st_size if job.log.exists() else 0
-                running[slot] = _Running(job, start(job, slot), position, position)
+                running[slot] = Running(job, start(job, slot), position, position)
             time.sleep(POLL_S)
             for slot, one in list(running.items()):
                 code = one.process.poll()
                 one.tell(progress)
                 if code is not None:
                     del running[slot]
-                    failed += [_failure(one, code, progress)] if code else []
+                    failed += [_told(failure(one, code), progress)] if code else []
     except BaseException:
-        _end([one.process for one in running.values()])
+        end([one.process for one in running.values()])
         raise
     if failed:
         records = dict.fromkeys(record for error in failed for record in error.records)
@@ -65,7 +69,7 @@ def supervise(
 
 
 @define
-class _Running:
+class Running:
     """A job that is being done, and how far its log was when it began, and was told."""
 
     job: TrainingJob
@@ -114,16 +118,20 @@ class _Ended:
         return cls(f"ended with exit code {code}", Exit(code) if known else Exit.RESOURCES)
 
 
-def _failure(one: _Running, code: int, progress: Progress) -> SegError:
-    """What is told of a job that did not end well, at once and at the end."""
+def failure(one: Running, code: int) -> SegError:
+    """What is told of a job that did not end well."""
     ended, last = _Ended.by(code), " | ".join(one.last_lines())
     record = Record(code="SEG-T02", found=f"{one.job.name} {ended.words}" + (f"; last said: {last}" if last else ""),
                     file=str(one.job.log), advice=f"{ended.advice}The same command goes on.")
-    progress.say(str(record))
     return SegError(record, ended.exit_code)
 
 
-def _end(processes: Sequence[Process]) -> None:
+def _told(error: SegError, progress: Progress) -> SegError:
+    progress.say(str(error))
+    return error
+
+
+def end(processes: Sequence[Process]) -> None:
     """Ask the processes to end, and wait; what does not end in time, or at a second Ctrl-C, is killed."""
     left, until = list(processes), time.monotonic() + GRACE_S
     try:
@@ -137,3 +145,20 @@ def _end(processes: Sequence[Process]) -> None:
             process.kill()
         while any(process.poll() is None for process in left):
             time.sleep(POLL_S)
+
+
+def command_of_seg() -> tuple[str, ...]:
+    """The command `seg` of this installation, by this Python, wherever it is called from."""
+    (script,) = entry_points(group="console_scripts", name="seg")
+    return sys.executable, "-c", f"from {script.module} import {script.attr}; {script.attr}()"
+
+
+@contextmanager
+def lifeline() -> Iterator[int]:
+    """Standard input for processes that shall end with this one, however it ends: nothing else has the other end."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,8 @@ class RunFolder:
     def add_time(self, stage: str, seconds: float) -> None:
         """Note what a stage took; starts add up. Several processes may do so."""
         file = self.path / "timings.json"
-        with turn(self.path / "training"):
+        training = self.path / "training"  # nobody else is at work before it is there
+        with turn(training) if training.exists() else nullcontext():
             times = load_json(file) if file.exists() else {}
             times[stage] = round(times.get(stage, 0.0) + seconds, 2)
             write_json(file, times)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
@@ -41,11 +40,11 @@ class DevicesExecutor:
         """Do every job, as `seg.Executor` says."""
         import torch
 
-        from seg import supervise
+        from seg import lifeline, supervise
 
         names = self._names()
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // len(names)))}
-        with _lifeline() as line:
+        with lifeline() as line:
 
             def start(job: TrainingJob, slot: int) -> subprocess.Popen[bytes]:
                 job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -64,14 +63,3 @@ class DevicesExecutor:
         import torch
 
         return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",)
-
-
-@contextmanager
-def _lifeline() -> Iterator[int]:
-    """Standard input for processes that shall end with this one, however it ends: nothing else has the other end."""
-    read, write = os.pipe()
-    try:
-        yield read
-    finally:
-        os.close(read)
-        os.close(write)

@@ -32,6 +32,8 @@ def train(  # noqa: PLR0913 - one parameter for each flag of the command
     validate: Annotated[bool, typer.Option("--validate", help="Also validate it, as `seg run` does.")] = False,
     within: Annotated[str, typer.Option("--within", hidden=True)] = "",
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+    rank: Annotated[str, typer.Option("--rank", hidden=True)] = "",
+    meet: Annotated[str, typer.Option("--meet", hidden=True)] = "",
 ) -> None:
     """Train one fold of a run, or go on with it."""
     import attrs
@@ -47,6 +49,9 @@ def train(  # noqa: PLR0913 - one parameter for each flag of the command
     chosen = _fold(run, config, fold, registry)
     if device:
         chosen = attrs.evolve(chosen, settings=attrs.evolve(chosen.settings, device=device))
+    if rank:
+        _join(chosen, rank, meet)
+        return
     with locked(run, within), ConsoleProgress() as progress:
         (train_and_validate if validate else train_fold)(chosen, Listening(progress, registry))
     console().print(f"weights {chosen.path}")
@@ -83,6 +88,16 @@ def report(context: typer.Context, run: Run) -> None:
     from seg.stages.report import write_report
 
     console().print(str(write_report(run, chosen_plugins(context))))
+
+
+def _join(fold: Fold, rank: str, meet: str) -> None:
+    """Be one of several processes of a training, `rank` "1/2" of two, say; plugins hear of it from the first one."""
+    from seg.distributed import Ranks
+    from seg.stages.train import join_fold
+
+    own, count = map(int, rank.split("/"))
+    with ConsoleProgress() as progress:
+        join_fold(fold, Ranks(rank=own, count=count), Path(meet), progress)
 
 
 def _end_with_input() -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from seg.contracts import blamed, contract_error
 from seg.errors import SegError
+from seg.executing import command_of_seg
 from seg.models import Evaluation
 from seg.progress import Progress
 from seg.runfolder import RunFolder
@@ -83,15 +82,10 @@ def validated(fold: Fold, progress: Progress) -> Evaluation:
 def make_job(fold: Fold, words: Sequence[str]) -> TrainingJob:
     """A fold as data, with `words` at the end of its command."""
     run = Path(fold.folder.path).resolve()
-    command = (*_seg(), "train", str(run), "--config", fold.configuration, "--fold", fold.fold, "--validate", *words)
+    command = (*command_of_seg(), "train", str(run), "--config", fold.configuration, "--fold", fold.fold,
+               "--validate", *words)
     return TrainingJob(configuration=fold.configuration, fold=fold.fold, command=command,
                        log=fold.path.resolve() / LOG)
-
-
-def _seg() -> tuple[str, ...]:
-    """The command `seg` of this installation, by this Python, wherever it is called from."""
-    (script,) = entry_points(group="console_scripts", name="seg")
-    return sys.executable, "-c", f"from {script.module} import {script.attr}; {script.attr}()"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from seg.cascades import trainings
 from seg.convert import read_json, to_data, write_json
-from seg.device import choose_device
+from seg.device import choose_devices
 from seg.discovery import discover
 from seg.errors import Record, SegError, usage_error
 from seg.estimates import Estimate, estimate
@@ -118,7 +118,7 @@ def _told(folder: RunFolder, settings: Settings, progress: Progress) -> Iterator
 
 def with_length(settings: Settings) -> Settings:
     """`settings` with a length of training, nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU, and recipe."""
-    device = choose_device(settings.device)
+    device = choose_devices(settings.device)[0]
     if not (settings.epochs or settings.budget_s):
         length = {"epochs": GPU_EPOCHS} if device.type == "cuda" else {"budget_s": CPU_BUDGET_S}
         settings = attrs.evolve(settings, **length)
