@@ -85,11 +85,11 @@ class Recipe(Protocol):
 class TrainingJob:
     """One training, as data: a fold of a configuration.
 
-    `command` does it in a process of its own, here or on a machine that sees the same files under the same paths: words,
-    the program first. `--device NAME` may follow, and `--with-parent`, by which it ends as at SIGTERM when its standard
-    input does (see `seg.lifeline`). It trains, validates, and ends with a code of `seg.Exit`; SIGTERM makes it save its
-    state and end with 143. Called again it goes on, or finds all done. Its outputs belong behind what is already in
-    `log`, whose folder may have to be made.
+    `command` does it in a process of its own, here or on a machine that sees the same files under the same paths. Behind
+    it `--device NAME` may stand, and `--with-parent`, by which it ends as at SIGTERM when its standard input does (see
+    `seg.lifeline`). It trains, validates, and ends with a code of `seg.Exit`; SIGTERM makes it save its state and end
+    with 143. Called again it goes on, or finds all done. Its outputs belong behind what is already in `log`, whose
+    folder may have to be made.
     """
 
     configuration: str
