@@ -85,8 +85,8 @@ class Recipe(Protocol):
 class TrainingJob:
     """One training, as data: a fold of a configuration.
 
-    `command` does it in a process of its own, here or on a machine that sees the same files under the same paths. Behind
-    it `--device NAME` may stand, and `--with-parent`, by which it ends as at SIGTERM when its standard input does (see
+    `command` does it in a process of its own, here or on a machine that sees the same files under the same paths.
+    Behind it `--device NAME` may stand, and `--with-parent`, by which it ends as at SIGTERM when its input does (see
     `seg.lifeline`). It trains, validates, and ends with a code of `seg.Exit`; SIGTERM makes it save its state and end
     with 143. Called again it goes on, or finds all done. Its outputs belong behind what is already in `log`, whose
     folder may have to be made.
