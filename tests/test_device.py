@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seg import SegError, device
-from seg.device import autocast, choose_device, describe_device, has_bfloat16
+from seg.device import autocast, choose_device, choose_devices, describe_device, has_bfloat16
 
 
 def test_the_cpu_is_always_there():
@@ -40,3 +40,9 @@ def test_bfloat16_where_the_processor_has_it(monkeypatch, flags, expected):
         with autocast(cpu, mode):
             product = torch.ones(2, 2) @ torch.ones(2, 2)
         assert (product.dtype == torch.bfloat16) is wanted
+
+
+def test_several_devices_stand_with_commas_between():
+    assert [str(one) for one in choose_devices("cpu, cpu")] == ["cpu", "cpu"]
+    with pytest.raises(SegError, match="no device is called 'gpu'"):
+        choose_devices("cpu,gpu")

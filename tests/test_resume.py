@@ -158,7 +158,7 @@ def test_ctrl_c_outside_of_the_training(data, straight, tmp_path, monkeypatch, c
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("seg.stages.run.train_fold", stopped)
+        patch.setattr("seg.stages.execute.train_fold", stopped)
         assert start(data, tmp_path) == 130
     assert "Traceback" not in capsys.readouterr().err
     assert start(data, tmp_path) == 0

@@ -5,8 +5,9 @@ import torch
 from attrs import evolve, field, frozen
 from torch.nn import functional as F
 
-from seg import Configuration, Description, Labels, Plan
+from seg import Configuration, Description, Labels, Plan, SegError
 from seg.discovery import discover
+from seg.distributed import Ranks
 from seg.losses import DeepSupervision
 from seg.models import ComponentUse
 from seg.runfolder import Components
@@ -104,3 +105,14 @@ def test_a_loss_that_says_nothing_of_parts_is_given_whole_batches(fold, monkeypa
 ])  # fmt: skip
 def test_the_recipe_is_settled_with_the_length(settings, recipe):
     assert run.with_length(settings).recipe == recipe
+
+
+@pytest.mark.parametrize(("settings", "loss"), [({"options": {"loss": {"top_k": 10}}}, None), ({}, PlainEntropy())])
+def test_a_loss_that_must_see_whole_batches_is_refused_on_several_devices(fold, settings, loss):
+    made = fold(**settings)
+    if loss:
+        made = evolve(made, components=evolve(made.components, loss=loss))
+    with pytest.raises(SegError, match="whole batches"):
+        train._job(made, None, torch.device("cpu"), 0.0, Ranks(count=2))
+    assert train._job(made, None, torch.device("cpu"), 0.0, Ranks()).ranks.count == 1
+    assert train._job(fold(), None, torch.device("cpu"), 0.0, Ranks(count=2)).ranks.count == 2

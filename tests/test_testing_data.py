@@ -1,5 +1,6 @@
-"""The kit refuses broken ensemblers, postprocessors, losses, recipes, normalisers, metrics and exporters."""
+"""The kit refuses broken ensemblers, postprocessors, losses, recipes, normalisers, metrics, exporters, executors."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -14,7 +15,7 @@ from seg.testing import checks
 from seg_basic.ensemblers import MeanEnsembler
 from seg_basic.postprocessor import NoPostprocessor
 
-HERE = ("ensembler", "postprocessor", "loss", "recipe", "normaliser", "metric", "exporter")
+HERE = ("ensembler", "postprocessor", "loss", "recipe", "normaliser", "metric", "exporter", "executor")
 ELSEWHERE = ("architecture", "planner", "fingerprinter", "layout", "sampler", "augmenter")  # test_testing_networks.py
 COUNT = itertools.count()
 
@@ -89,8 +90,23 @@ class Names:
         return (folder / "names.txt",)
 
 
-SOUND = {"loss": Entropy(), "recipe": Plain(), "normaliser": Spread(), "metric": Dice(), "exporter": Names(),
-         "ensembler": MeanEnsembler(), "postprocessor": NoPostprocessor()}
+@frozen(kw_only=True)
+class InTurn:
+    """One job after the other; what was refused is told at the end."""
+
+    def run(self, jobs, work, progress):
+        refused = []
+        for job in jobs:
+            try:
+                work(job)
+            except SegError as error:
+                refused.append(error)
+        if refused:
+            raise SegError([record for error in refused for record in error.records], refused[0].exit_code)
+
+
+SOUND = {"executor": InTurn(), "loss": Entropy(), "recipe": Plain(), "normaliser": Spread(), "metric": Dice(),
+         "exporter": Names(), "ensembler": MeanEnsembler(), "postprocessor": NoPostprocessor()}
 
 # Mutants
 
@@ -292,7 +308,42 @@ EXPORTERS = [
     ("folder", changed(Names, export=lambda self, model, folder: (folder / "nothing",))),
 ]
 
-TABLES = dict(zip(HERE, (ENSEMBLERS, POSTPROCESSORS, LOSSES, RECIPES, NORMALISERS, METRICS, EXPORTERS), strict=True))
+
+
+def running(run):
+    return changed(InTurn, run=lambda self, jobs, work, progress: run(jobs, work))
+
+
+def to_the_first_refusal(jobs, work):
+    for job in jobs:
+        work(job)
+
+
+def without_a_word(jobs, work):
+    for job in jobs:
+        with contextlib.suppress(SegError):
+            work(job)
+
+
+def with_a_code_of_its_own(jobs, work):
+    try:
+        InTurn().run(jobs, work, None)
+    except SegError as error:
+        raise SegError(error.records, Exit.RESOURCES) from None
+
+
+EXECUTORS = [
+    ("component", object()),
+    ("once", running(lambda jobs, work: work(jobs[0]))),
+    ("once", running(lambda jobs, work: None)),
+    ("once", running(lambda jobs, work: InTurn().run([*jobs, jobs[-1]], work, None))),
+    ("refusal", running(to_the_first_refusal)),
+    ("refusal", running(without_a_word)),
+    ("refusal", running(with_a_code_of_its_own)),
+]
+
+TABLES = dict(zip(HERE, (ENSEMBLERS, POSTPROCESSORS, LOSSES, RECIPES, NORMALISERS, METRICS, EXPORTERS, EXECUTORS),
+                  strict=True))
 MUTANTS = [pytest.param(f"{kind}-{name}", kind, mutant, id=f"{kind}-{name}-{number}")
            for kind, table in TABLES.items() for number, (name, mutant) in enumerate(table)]
 
@@ -308,6 +359,14 @@ def test_mutants_do_not_pass(name, kind, mutant):
     (check,) = [check for check in checks(kind) if check.id == name]
     with pytest.raises(AssertionError, match=r"^found .*; expected "):
         check(mutant)
+
+
+def test_an_executor_may_refuse():
+    def refuse(jobs, work):
+        raise SegError(Record(code="SEG-P04", found="a package is missing"), Exit.PLUGIN)
+
+    for check in checks("executor"):
+        check(running(refuse))
 
 
 def test_an_exporter_may_refuse():

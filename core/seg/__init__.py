@@ -49,12 +49,13 @@ from seg.models import (
 from seg.options import option
 from seg.progress import Progress, Silent
 from seg.sides import Direction, opposite_pairs
-from seg.training_kinds import Loss, PartedCriterion, Recipe
+from seg.training_kinds import Executor, Loss, PartedCriterion, Recipe, TrainingJob
 
 if TYPE_CHECKING:
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
     from seg.ensembling import best_candidate, running_mean
+    from seg.executing import lifeline, supervise
     from seg.images import Geometry, Volume, geometry_of, orientation, read_image, read_label, write_label
     from seg.inputs import (
         case_name,
@@ -93,6 +94,7 @@ _LAZY = {
     "image_ending": "seg.inputs",
     "initialise": "seg.blocks",
     "is_dicom_folder": "seg.inputs",
+    "lifeline": "seg.executing",
     "list_images": "seg.inputs",
     "load": "seg.model",
     "masked_mean": "seg.losses",
@@ -110,21 +112,22 @@ _LAZY = {
     "run": "seg.stages.run",
     "running_mean": "seg.ensembling",
     "stage_voxels": "seg.topology",
+    "supervise": "seg.executing",
     "write_label": "seg.images",
 }
 
 __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
     "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
-    "Evaluation", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry", "Intensities", "LabelledEnsembler",
-    "Labels", "Layout", "Loss", "Metric", "Model", "Normaliser", "Offer", "PartedCriterion", "Plan", "Planner",
-    "Position", "Postprocessor", "Progress", "Prunable", "Recipe", "Record", "Sampler", "Section", "SegError", "Silent",
-    "Topology", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch",
-    "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels", "halving_weights",
-    "hookimpl", "image_ending", "initialise", "is_dicom_folder", "list_images", "load", "masked_mean", "missing_record",
-    "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option", "orientation", "output_head",
-    "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run", "running_mean",
-    "stage_voxels", "usage_error", "write_label",
+    "Evaluation", "Executor", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry", "Intensities",
+    "LabelledEnsembler", "Labels", "Layout", "Loss", "Metric", "Model", "Normaliser", "Offer", "PartedCriterion",
+    "Plan", "Planner", "Position", "Postprocessor", "Progress", "Prunable", "Recipe", "Record", "Sampler", "Section",
+    "SegError", "Silent", "Topology", "TrainingJob", "UpBlock", "Volume", "best_candidate", "bounding_box", "case_name",
+    "channels_last", "cut_patch", "cut_previous", "doubling_features", "encoder_stage", "geometry_of", "group_channels",
+    "halving_weights", "hookimpl", "image_ending", "initialise", "is_dicom_folder", "lifeline", "list_images", "load",
+    "masked_mean", "missing_record", "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option",
+    "orientation", "output_head", "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet",
+    "run", "running_mean", "stage_voxels", "supervise", "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -49,6 +49,11 @@ class PluginChoice:
             return False
         return self.only is None or distribution == OURS or bool(parts & set(map(normal, self.only)))
 
+    def words(self) -> tuple[str, ...]:
+        """Words of a command line by which another process of this environment makes the same choice."""
+        files = [word for file in self.files for word in ("--plugin", str(file.resolve()))]
+        return (*files, *(word for name in self.without for word in ("--no-plugin", name)))
+
     def refuse_unknown(self, known: Sequence[tuple[str, str]]) -> None:
         """Refuse names that no installed plugin has; `known` are (entry point, distribution).
 

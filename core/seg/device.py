@@ -10,6 +10,15 @@ import torch
 from seg.errors import Exit, Record, SegError
 
 
+def choose_devices(name: str) -> tuple[torch.device, ...]:
+    """The devices of a training: names with commas between, as `cuda:0,cuda:1`; the first one does all else.
+
+    Raises:
+        SegError: as `choose_device`.
+    """
+    return tuple(choose_device(part.strip()) for part in name.split(","))
+
+
 def choose_device(name: str) -> torch.device:
     """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
 

@@ -66,7 +66,7 @@ def discover(choice: PluginChoice | None = None) -> Registry:
     kinds = [item for item in components.values() if item.kind != COMMAND]
     commands = [item for item in components.values() if item.kind == COMMAND]
     return Registry(components=tuple(kinds), plugins=tuple(plugins), listeners=tuple(listeners),
-                    commands=tuple(commands))
+                    commands=tuple(commands), choice=choice)
 
 
 def _local(choice: PluginChoice) -> list[Installed]:

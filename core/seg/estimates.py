@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from seg.cascades import trainings
-from seg.device import choose_device, describe_device
+from seg.device import choose_devices, describe_device
 from seg.errors import Exit, Record, SegError
 from seg.models import Configuration, Fingerprint, Plan
 from seg.runfolder import Components, RunFolder
@@ -66,7 +66,7 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
     length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
-    device = choose_device(settings.device)
+    device = choose_devices(settings.device)[0]
     step = max(_step_bytes(components, plan, item, settings, on_cpu=device.type == "cpu") for item in chosen)
     disk = sum(sum(size) for size in sizes) + kept + WEIGHT_COPIES * 2 * weights * count
     return Estimate(

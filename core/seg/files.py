@@ -6,10 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,30 +112,66 @@ def digest_file(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, within: str = "") -> Iterator[str]:
     """Hold `folder` for this process alone; the lock goes with the process, so a dead one leaves none behind.
 
+    Yields a word. A process that holds the folder hands it to those that shall work for it, which come in with it
+    (`within`) while the lock is held; they must not share a file with each other.
+
     Raises:
-        SegError: another process holds it (exit 5), named by host and process number.
+        SegError: another process holds it (exit 5), named by host and process number; or the one that gave the word
+            holds it no more.
     """
     from filelock import FileLock, Timeout
+
+    if within:
+        if within != _word(folder):
+            raise SegError(Record(code="SEG-R02", found="the run that started this process has ended",
+                                  file=str(folder), advice="Start the run again."), Exit.RESOURCES)
+        yield within
+        return
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         owner, lock = folder / ".owner", FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        who = owner.read_text(encoding="utf-8").partition("\n")[0] if owner.exists() else "another process"
         record = Record(code="SEG-R02", found=f"in use by {who}", file=str(folder),
                         advice="Wait for it to end, or choose another folder with -o.")
         raise SegError(record, Exit.RESOURCES) from None
     except OSError as error:
         raise disk_error(error, folder) from error
     try:
-        write_text(owner, f"process {os.getpid()} on {os.uname().nodename}")
-        yield
+        word = secrets.token_hex(8)
+        write_text(owner, f"process {os.getpid()} on {os.uname().nodename}\n{word}")
+        yield word
     finally:
         owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _word(folder: Path) -> str:
+    """What those who may work in a held folder know."""
+    with suppress(OSError):
+        return (folder / ".owner").read_text(encoding="utf-8").partition("\n")[2]
+    return ""
+
+
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in a `turn` of `folder`, which is made if it is not there."""
+    from filelock import FileLock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire()
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    try:
+        yield
+    finally:
         lock.release()
 
 

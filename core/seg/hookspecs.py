@@ -125,6 +125,12 @@ def seg_exporters() -> Iterable[Offer]:
 
 
 @hookspec
+def seg_executors() -> Iterable[Offer]:
+    """Offer executors (`seg.Executor`): where the trainings of a configuration's folds run."""
+    return ()
+
+
+@hookspec
 def seg_commands() -> Iterable[Offer]:
     """Offer commands of `seg`: functions with Typer's annotations (`"module:function"`), imported when called."""
     return ()
@@ -201,6 +207,7 @@ KINDS = {
     "normaliser": "seg_normalisers",
     "metric": "seg_metrics",
     "exporter": "seg_exporters",
+    "executor": "seg_executors",
 }
 """Each kind of component and the hook that offers it."""
 

@@ -27,7 +27,7 @@ from seg.models import (
     Size3,
     Topology,
 )
-from seg.training_kinds import Loss, Recipe
+from seg.training_kinds import Executor, Loss, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -375,4 +375,5 @@ INTERFACES: dict[str, type] = {
     "normaliser": Normaliser,
     "metric": Metric,
     "exporter": Exporter,
+    "executor": Executor,
 }

@@ -21,6 +21,7 @@ SUMMARIES = {
     "augmenter": "Mirrored and brighter or darker patches.",
     "command": "A command of seg.",
     "ensembler": "Every configuration that is nearly as good as the best.",
+    "executor": "Processes that give way to others.",
     "exporter": "The weights as NumPy arrays.",
     "fingerprinter": "Sizes, spacings, intensities of the foreground.",
     "layout": "Folders of scans and annotations.",

@@ -6,8 +6,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
+from seg.choice import PluginChoice
 from seg.errors import Exit, Record, SegError, nearest, tell
 from seg.hookspecs import COMMANDS, KINDS
 from seg.kinds import INTERFACES
@@ -78,6 +79,7 @@ class Registry:
     plugins: tuple[Plugin, ...]
     listeners: tuple[Listener, ...] = ()
     commands: tuple[Component, ...] = ()  # of the kind "command": functions
+    choice: PluginChoice = field(factory=PluginChoice)  # by which they were found
 
     def of_kind(self, kind: str) -> list[Component]:
         """The components of one kind, in order of discovery."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from attrs import evolve, field, frozen
 
 from seg.convert import load_json, read_json, write_json
 from seg.errors import Exit, Record, SegError
+from seg.files import turn
 from seg.further import refuse_unknown_metric, resolve_metrics
 from seg.kinds import Architecture, Augmenter, Ensembler, Fingerprinter, Metric, Planner, Postprocessor, Sampler
 from seg.models import ComponentUse, Dataset, Fingerprint, Plan
 from seg.normalisation import Normalisers
 from seg.registry import Registry
 from seg.settings import Settings, differences, read_settings, write_settings
-from seg.training_kinds import Loss, Recipe
+from seg.training_kinds import Executor, Loss, Recipe
 
 
 @frozen(kw_only=True)
@@ -36,6 +38,7 @@ class Components:
     postprocessor: Postprocessor
     loss: Loss
     recipe: Recipe
+    executor: Executor
     metrics: dict[str, Metric] = field(factory=dict)
     normalisers: Normalisers = field(factory=Normalisers)
     uses: dict[str, ComponentUse]
@@ -51,7 +54,7 @@ class Components:
         uses: dict[str, ComponentUse] = {}
         names = {kind: getattr(settings, kind) for kind in
                  ("planner", "fingerprinter", "architecture", "augmenter", "sampler", "ensembler", "postprocessor",
-                  "loss")}
+                  "loss", "executor")}
         for kind, name in {**names, "recipe": settings.chosen_recipe}.items():
             chosen = name or built["planner"].default_architecture
             built[kind], uses[kind] = registry.build(kind, chosen, settings.of(kind))
@@ -157,11 +160,13 @@ class RunFolder:
         write_settings(file, settings, {"components": uses, "versions": versions()})
 
     def add_time(self, stage: str, seconds: float) -> None:
-        """Note what a stage took; starts add up."""
+        """Note what a stage took; starts add up. Several processes may do so."""
         file = self.path / "timings.json"
-        times = load_json(file) if file.exists() else {}
-        times[stage] = round(times.get(stage, 0.0) + seconds, 2)
-        write_json(file, times)
+        training = self.path / "training"  # nobody else is at work before it is there
+        with turn(training) if training.exists() else nullcontext():
+            times = load_json(file) if file.exists() else {}
+            times[stage] = round(times.get(stage, 0.0) + seconds, 2)
+            write_json(file, times)
 
     def _there(self, name: str) -> Path:
         file = self.path / name

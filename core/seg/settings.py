@@ -91,6 +91,7 @@ class Settings:
     postprocessor: str = "nnunet"
     loss: str = "dice_ce"
     recipe: str = ""
+    executor: str = "local"
     configurations: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
     epochs: int = field(default=0, validator=attrs.validators.ge(0))
@@ -121,6 +122,8 @@ GROUPS: dict[str, type] = {"data": DataOptions, "train": TrainOptions, "predict"
 
 TABLES = tuple(kind for kind in KINDS if kind not in {"normaliser", "metric"})
 """The kinds whose options can be set; the others are chosen by several names, each with its defaults."""
+LATER = ("ensembler", "postprocessor", "executor")
+"""The kinds on which nothing depends that is trained; they may be others when a run goes on."""
 MOVED = {"recipe": "A recipe is a component: --recipe NAME, or recipe in the table [run].",
          "learning_rate": "It is an option of the recipe: --set recipe.learning_rate=0.01 (see --recipe)."}
 """Names that are often looked for among the keys of a group, and where they are."""
@@ -166,14 +169,14 @@ def write_settings(path: Path, settings: Settings, extra: dict[str, Any]) -> Non
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """What differs between two settings and would change the result of what `old` already made."""
-    free = {"configurations", "folds", "device", "predict", "metrics", "ensembler", "postprocessor"}
+    free = {"configurations", "folds", "device", "predict", "metrics", *LATER}
     a, b = (_without_choice(to_data(settings)) for settings in (old, new))
     return [f"{key}: {a[key]!r} then, {b[key]!r} now" for key in a if key not in free and a[key] != b[key]]
 
 
 def _without_choice(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` without the options of what chooses and post-processes, on which no training depends."""
-    options = {kind: values for kind, values in data["options"].items() if kind not in ("ensembler", "postprocessor")}
+    """`data` without the options of the components on which no training depends."""
+    options = {kind: values for kind, values in data["options"].items() if kind not in LATER}
     return {**data, "options": options}
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from seg.blocks import channels_last
 from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, save_state, separate
 from seg.device import autocast
+from seg.distributed import Ranks
 from seg.errors import Exit, Record, SegError
 from seg.events import EpochEnded
 from seg.files import write_text
@@ -86,6 +87,7 @@ class Job:
     seed: tuple[int, ...]
     device: torch.device
     used_s: float = 0.0  # of the budget, before the first step
+    ranks: Ranks = Ranks()  # noqa: RUF009 - frozen
     parts: int = 1  # a batch is worked on in so many parts, to save memory; the gradient is that of the whole
 
     def make_batch(self, step: int) -> Batch:
@@ -168,12 +170,15 @@ class Trainer:
         """The loss of the batch, part by part, and its gradient in the parameters."""
         job, size = self.job, len(batch.image)
         total = torch.zeros((), device=job.device)
-        parts = list(zip(batch.image.tensor_split(job.parts), batch.label.tensor_split(job.parts), strict=True))
-        sums = self._sums(parts) if job.parts > 1 and job.loss.takes_sums else None
+        mine = job.ranks.share(batch)
+        count = min(job.parts, len(mine.image))
+        parts = list(zip(mine.image.tensor_split(count), mine.label.tensor_split(count), strict=True))
+        sums = self._sums(parts) if job.parts * job.ranks.count > 1 and job.loss.takes_sums else None
         for images, labels in parts:
             loss = job.loss(self._outputs(images), labels, share=len(images) / size, sums=sums)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        job.ranks.add([*(each.grad for each in job.network.parameters() if each.grad is not None), total])
         return total
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
@@ -185,7 +190,9 @@ class Trainer:
         """What the loss needs of all parts: a forward pass of each, nothing of which is kept."""
         with torch.no_grad():
             found = [self.job.loss.sums(self._outputs(images), labels) for images, labels in parts]
-        return [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
+        sums = [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
+        self.job.ranks.add(sums)
+        return sums
 
     def _average(self) -> None:
         decay = self.job.recipe.mean_decay(self.step) or 0.0
@@ -202,7 +209,9 @@ class Trainer:
         return job.recipe.rate(length.progress(self.step, self.seconds), epoch)
 
     def save(self) -> None:
-        """Save all that is needed to go on exactly."""
+        """Save all that is needed to go on exactly; one rank does it for all."""
+        if not self.job.ranks.leads:
+            return
         started = time.monotonic()
         tensors = {f"network.{name}": value for name, value in self.job.network.state_dict().items()}
         tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
@@ -240,23 +249,25 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
         SegError: the loss is no number any more (exit 3), the disk is full (exit 5).
     """
     trainer = Trainer.begin(job)
-    log = _Log(job.folder / "metrics.jsonl", trainer.epoch)
+    log = _Log(job.folder / "metrics.jsonl", trainer.epoch, leads=job.ranks.leads)
     total = max(1, round(job.length.seconds)) if job.length.seconds else job.length.steps
     progress.start(f"train {job.configuration.name}", total)
     progress.advance(round(trainer.seconds) if job.length.seconds else trainer.step)
     with _signals() as stopped, _batches(job, trainer.step) as next_batch:
+        trainer.seconds, _ = job.ranks.agree(trainer.seconds, 0)
         clock = time.monotonic()
         while not trainer.finished:
             trainer.train_step(next_batch())
             now, shown = time.monotonic(), trainer.seconds
-            trainer.seconds += now - clock  # also what the end of the last epoch took: a budget is of the wall's clock
+            # also what the end of the last epoch took: a budget is of the wall's clock
+            trainer.seconds, number = job.ranks.agree(trainer.seconds + now - clock, stopped[0] if stopped else 0)
             clock = now
             progress.advance(int(trainer.seconds) - int(shown) if job.length.seconds else 1)
             if trainer.step % job.options.steps_per_epoch == 0 or trainer.finished:
                 _end_epoch(trainer, log, progress)
-            if stopped:
+            if number:
                 trainer.save()
-                raise Interrupted(stopped[0])
+                raise Interrupted(number)
     trainer.save()
     return trainer.weights()
 
@@ -283,14 +294,15 @@ def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
 class _Log:
     """One JSON object a line and epoch; lines of epochs that a resumed training does again are dropped."""
 
-    def __init__(self, path: Path, epochs: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, epochs: int, *, leads: bool = True) -> None:
+        self._path, self._leads = path, leads
         rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self._rows = [row for row in rows if json.loads(row)["epoch"] <= epochs]
 
     def add(self, row: dict[str, Any]) -> None:
         self._rows.append(json.dumps(row))
-        write_text(self._path, "\n".join(self._rows) + "\n")
+        if self._leads:
+            write_text(self._path, "\n".join(self._rows) + "\n")
 
 
 @contextmanager

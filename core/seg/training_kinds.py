@@ -1,11 +1,15 @@
-"""The kinds of component that decide how a network is trained: losses and recipes (see `seg.kinds`)."""
+"""The kinds of component that decide how and where a network is trained (see `seg.kinds`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from attrs import frozen
+
 from seg.models import Configuration, Labels
+from seg.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -74,4 +78,42 @@ class Recipe(Protocol):
         """How much of the running mean of the weights stays at step `step`, from 1 on; prediction uses that mean.
 
         It starts as the weights before the first step. None, at every step, where the last weights are used.
+        """
+
+
+@frozen(kw_only=True)
+class TrainingJob:
+    """One training, as data: a fold of a configuration.
+
+    `command` does it in a process of its own, here or on a machine that sees the same files under the same paths.
+    Behind it `--device NAME` may stand, and `--with-parent`, by which it ends as at SIGTERM when its input does (see
+    `seg.lifeline`). It trains, validates, and ends with a code of `seg.Exit`; SIGTERM makes it save its state and end
+    with 143. Called again it goes on, or finds all done. Its outputs belong behind what is already in `log`, whose
+    folder may have to be made.
+    """
+
+    configuration: str
+    fold: str
+    command: tuple[str, ...]
+    log: Path
+
+    @property
+    def name(self) -> str:
+        """How it is called where people read."""
+        return f"{self.configuration} fold {self.fold}"
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where trainings run. No result depends on it, so another one may go on with a run."""
+
+    def run(self, jobs: Sequence[TrainingJob], work: Callable[[TrainingJob], None], progress: Progress) -> None:
+        """Do every one of `jobs`, and come back when all are done.
+
+        They are folds of one configuration and need nothing of each other; what they need is there. Each is done by
+        `work(job)` in this process, one at a time, or by its command in another one (see `seg.supervise`). One that is
+        refused does not keep the others from being done.
+
+        Raises:
+            SegError: jobs were refused or failed; the records of all, and the exit code of the first.
         """

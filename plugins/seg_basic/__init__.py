@@ -34,3 +34,10 @@ def seg_postprocessors() -> Iterable[Offer]:
 def seg_recipes() -> Iterable[Offer]:
     """Offer a recipe for little time."""
     yield Offer("budget", "seg_basic.budget:BudgetRecipe", "AdamW, one cycle, averaged weights, for short trainings.")
+
+
+@hookimpl
+def seg_executors() -> Iterable[Offer]:
+    """Offer trainings in this process, and side by side on several devices."""
+    yield Offer("local", "seg_basic.executors:LocalExecutor", "One after the other, in the process of the run.")
+    yield Offer("devices", "seg_basic.executors:DevicesExecutor", "Side by side, a process for each device.")

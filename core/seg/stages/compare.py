@@ -22,7 +22,7 @@ from safetensors import safe_open
 
 from seg.bootstrap import FEWEST_CASES, PairedDifference
 from seg.convert import load_json, read_json, write_json
-from seg.device import choose_device
+from seg.device import choose_devices
 from seg.discovery import discover
 from seg.effects import Effect, Pair, effect
 from seg.errors import Exit, Record, SegError, tell
@@ -277,7 +277,7 @@ def _preparing(member: Member) -> dict[str, str]:
 @contextmanager
 def _peak_memory(folder: Path, device: str) -> Iterator[None]:
     """Note the most memory that a run took of its device, if that is a GPU; starts do not lower it."""
-    chosen, file = choose_device(device), folder / MEMORY
+    chosen, file = choose_devices(device)[0], folder / MEMORY
     if chosen.type != "cuda":
         yield
         return

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seg.convert import read_json, write_json
-from seg.device import choose_device, describe_device
+from seg.device import choose_devices, describe_device
 from seg.files import digest_json
 from seg.footprint import Footprint, footprint
 from seg.further import directions
@@ -47,7 +47,7 @@ def validate_levels(fold: Fold, progress: Progress | None = None) -> FoldLevels:
     """
     require_level(fold.components.architecture, fold.trained().topology, AUTO)
     file = fold.folder.validation(fold.configuration, fold.fold) / FILE
-    whole, device = _at(fold, ""), describe_device(choose_device(fold.settings.device))
+    whole, device = _at(fold, ""), describe_device(choose_devices(fold.settings.device)[0])
     source = digest_json([validation_source(whole), device])
     if file.exists() and (found := read_json(file, FoldLevels)).source == source:
         return found

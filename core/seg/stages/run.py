@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from attrs import frozen
 
 from seg.cascades import trainings
 from seg.convert import read_json, to_data, write_json
-from seg.device import choose_device
+from seg.device import choose_devices
 from seg.discovery import discover
 from seg.errors import Record, SegError, usage_error
 from seg.estimates import Estimate, estimate
@@ -27,18 +26,18 @@ from seg.preprocessing import Preparation
 from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry
 from seg.runfolder import Components, RunFolder
-from seg.settings import AUTO, Settings
+from seg.settings import Settings
 from seg.splits import FULL, make_splits, parted_images
 from seg.stages.bundle import make_bundle
 from seg.stages.check import CheckReport, check, find_dataset
 from seg.stages.evaluate import write_evaluation
+from seg.stages.execute import timed, train_folds, validated
 from seg.stages.fingerprint import make_fingerprint
 from seg.stages.levels import at_chosen_level, refuse_unknown_levels
 from seg.stages.plan import make_plan
 from seg.stages.preprocess import preprocess, store_name
 from seg.stages.select import Selection, select
-from seg.stages.train import Fold, train_fold
-from seg.stages.validate import validate_fold
+from seg.stages.train import Fold
 
 CPU_BUDGET_S = 20 * 60.0
 GPU_EPOCHS = 1000  # nnU-Net's length
@@ -80,7 +79,7 @@ def run(
     components = Components.resolve(settings, registry)
     dataset = find_dataset(data, registry, settings.labels or None, settings.data.reorient)
     folder = RunFolder(out or Path("runs") / dataset.description.name)
-    with locked(folder.path):
+    with locked(folder.path) as word:
         progress = Listening(Logged(progress, folder.log), registry)
         folder.keep_settings(settings, components)
         with _told(folder, settings, progress) as evaluations:
@@ -96,7 +95,8 @@ def run(
             costs.refuse_without_space(folder.path)
             selection = None
             if not dry_run:
-                found, selection = _train_and_validate(folder, settings, components, report, progress)
+                words = ("--within", word, *registry.choice.words())
+                found, selection = _train_and_validate(folder, settings, components, report, progress, words)
                 evaluations.update(found)
                 _write_report(folder, registry)
     return RunResult(folder=folder.path, estimate=costs, evaluations=evaluations, selection=selection,
@@ -118,7 +118,7 @@ def _told(folder: RunFolder, settings: Settings, progress: Progress) -> Iterator
 
 def with_length(settings: Settings) -> Settings:
     """`settings` with a length of training, nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU, and recipe."""
-    device = choose_device(settings.device)
+    device = choose_devices(settings.device)[0]
     if not (settings.epochs or settings.budget_s):
         length = {"epochs": GPU_EPOCHS} if device.type == "cuda" else {"budget_s": CPU_BUDGET_S}
         settings = attrs.evolve(settings, **length)
@@ -210,7 +210,8 @@ def _with_choices(settings: Settings, folder: RunFolder) -> Settings:
 
 
 def _train_and_validate(
-    folder: RunFolder, settings: Settings, components: Components, report: CheckReport, progress: Progress
+    folder: RunFolder, settings: Settings, components: Components, report: CheckReport, progress: Progress,
+    words: Sequence[str],
 ) -> tuple[dict[str, Evaluation], Selection]:
     """Everything after the plan: metrics of every candidate, and the choice among them."""
     dataset, plan = folder.dataset(), folder.plan()
@@ -225,7 +226,7 @@ def _train_and_validate(
             refused = preprocess(dataset, how, folder.cases(store), digests=report.digests, progress=progress)
         if refused:
             raise SegError(list(refused))
-        folds[name] = _trained(mine, progress)
+        folds[name] = _trained(mine, words, progress)
         evaluations[name] = _together(folds[name], progress)
     with timed(folder, "selection"):
         selection = select(folds, evaluations, progress)
@@ -241,38 +242,19 @@ def _write_report(folder: RunFolder, registry: Registry) -> None:
         write_report(folder.path, registry)
 
 
-def _trained(folds: list[Fold], progress: Progress) -> list[Fold]:
-    """Train every fold of a configuration; validate each at once, unless its level is still to be chosen."""
-    for fold in folds:
-        with timed(fold.folder, f"train {fold.configuration} fold {fold.fold}"):
-            train_fold(fold, progress)
-        if fold.settings.predict.prune != AUTO:
-            _validated(fold, progress)
+def _trained(folds: list[Fold], words: Sequence[str], progress: Progress) -> list[Fold]:
+    """Train the folds of a configuration, and set them to the level that is chosen, if it is."""
+    train_folds(folds, words, progress)
     with timed(folds[0].folder, "levels"):
         return at_chosen_level(folds, progress)
 
 
-def _validated(fold: Fold, progress: Progress) -> Evaluation:
-    with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
-        return validate_fold(fold, progress)
-
-
 def _together(folds: list[Fold], progress: Progress) -> Evaluation:
     """Metrics of a configuration over the validated cases of the folds that were asked for."""
-    results = {fold.fold: _validated(fold, progress) for fold in folds}
+    results = {fold.fold: validated(fold, progress) for fold in folds}
     first = folds[0]
     cases = [case for fold in first.settings.folds for case in results[fold].cases]
     together = evaluation(cases, list(first.plan.description.labels.foreground), first.settings.metrics.tolerance_mm,
                           directions(first.components.metrics))
     write_evaluation(together, first.folder.path / "validation" / first.configuration)
     return together
-
-
-@contextmanager
-def timed(folder: RunFolder, stage: str) -> Iterator[None]:
-    """Note the time of a stage in the run folder, also when it is cut short."""
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        folder.add_time(stage, time.monotonic() - started)

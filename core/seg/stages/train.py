@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from seg.budget import Reduced, fit_budget, measure
 from seg.choice import OURS
 from seg.contracts import FirstBatch, FirstPositions, build_network, loss_weights, try_loss, try_network
 from seg.convert import from_data, load_json, read_json, to_data, write_json
-from seg.device import choose_device, free_memory, keep_freed_memory
-from seg.errors import Exit, Record, SegError
+from seg.device import choose_device, choose_devices, free_memory, keep_freed_memory
+from seg.distributed import Ranks, leading, meeting
+from seg.errors import Exit, Record, SegError, usage_error
 from seg.estimates import batch_parts
-from seg.files import digest_file, digest_json, write_bytes
+from seg.executing import command_of_seg, lifeline
+from seg.files import digest_file, digest_json, locked, turn, write_bytes
 from seg.kinds import CaseArrays
 from seg.losses import DeepSupervision
 from seg.models import ComponentUse, Configuration, Plan
@@ -35,6 +38,7 @@ from seg.stages.cascade import previous_predictions
 from seg.stages.preprocess import store_name
 from seg.store import Store
 from seg.training import Data, Job, Length, Trainer, train
+from seg.training_kinds import TrainingJob
 
 WEIGHTS = "weights.safetensors"
 REDUCED = "reduced.json"
@@ -114,7 +118,7 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
 
     Raises:
         SegError: the case store is not complete (exit 3); the folder holds a training of something else (exit 2), or
-            one that was begun with another version of a plugin (exit 6).
+            one that was begun with another version of a plugin (exit 6); another process works in it (exit 5).
         Interrupted: a signal stopped it, its state is saved.
     """
     progress = progress or Silent()
@@ -123,19 +127,57 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
     if _is_done(fold, source, progress):
         progress.say(f"{fold.configuration} fold {fold.fold}: trained already")
         return False
-    device = choose_device(fold.settings.device)
-    fold.path.mkdir(parents=True, exist_ok=True)
-    write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
+    devices = choose_devices(fold.settings.device)
+    device = devices[0]
     if device.type == "cpu":
         keep_freed_memory()
     with ExitStack() as files:
+        files.enter_context(locked(fold.path))  # against a process of a run that was killed
+        write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
         data = _data(fold, device, files)
         started = time.monotonic()
-        _reduce(fold, data, device, progress)
-        weights = train(_job(fold, data, device, time.monotonic() - started), progress)
-    write_bytes(fold.path / WEIGHTS, save(weights))
-    write_json(fold.path / "done.json", {"source": source, "weights": digest_file(fold.path / WEIGHTS)})
+        if fold.settings.budget_s:
+            with turn(fold.path.parent):  # of folds that begin together, one settles it for all
+                _reduce(fold, data, device, progress)
+        ranks = files.enter_context(_ranks(fold, devices))
+        weights = train(_job(fold, data, device, time.monotonic() - started, ranks), progress)
+        write_bytes(fold.path / WEIGHTS, save(weights))
+        write_json(fold.path / "done.json", {"source": source, "weights": digest_file(fold.path / WEIGHTS)})
     return True
+
+
+def join_fold(fold: Fold, ranks: Ranks, place: Path, progress: Progress) -> None:
+    """Work on a share of each batch of a training that another process leads (see `seg.distributed`)."""
+    device = choose_device(fold.settings.device)
+    with ExitStack() as files:
+        files.enter_context(meeting(ranks, place, device))
+        train(_job(fold, _data(fold, device, files), device, 0.0, ranks), progress)
+
+
+@contextmanager
+def _ranks(fold: Fold, devices: Sequence[torch.device]) -> Iterator[Ranks]:
+    """The other ranks of a training on several devices, started; none on one device.
+
+    Raises:
+        SegError: a batch cannot be shared out so (exit 2); another rank failed.
+    """
+    if len(devices) == 1:
+        yield Ranks()
+        return
+    batch = fold.trained().batch
+    if len(devices) > batch:
+        raise usage_error(f"{len(devices)} devices for batches of {batch}", expected=f"at most {batch}")
+    command = (*command_of_seg(), "train", str(fold.folder.path.resolve()), "--config", fold.configuration, "--fold",
+               fold.fold)
+    job = TrainingJob(configuration=fold.configuration, fold=fold.fold, command=command, log=fold.path / "log.txt")
+    before = torch.get_num_threads()
+    threads = max(1, before // len(devices))
+    torch.set_num_threads(threads)
+    try:
+        with lifeline() as line, leading(job, devices, line, {**os.environ, "OMP_NUM_THREADS": str(threads)}) as ranks:
+            yield ranks
+    finally:
+        torch.set_num_threads(before)
 
 
 def _require_all_cases(fold: Fold) -> None:
@@ -205,12 +247,12 @@ def _on_device(case: CaseArrays, device: torch.device) -> CaseArrays:
 
 
 def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:
-    """With a budget, settle once for all which form of the network is trained: one for all folds of a configuration.
+    """Settle once for all which form of the network is trained within the budget: one for all folds of a configuration.
 
     Their outputs are combined, and a model describes a configuration once.
     """
     file, seconds = fold.path / REDUCED, fold.settings.budget_s
-    if not seconds or file.exists():
+    if file.exists():
         return
     if others := sorted(fold.path.parent.glob(f"*/{REDUCED}")):
         write_json(file, read_json(others[0], Reduced))
@@ -229,13 +271,16 @@ def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) ->
         progress.say(f"budget: {reason}")
 
 
-def _job(fold: Fold, data: Data, device: torch.device, used: float) -> Job:
+def _job(fold: Fold, data: Data, device: torch.device, used: float, ranks: Ranks) -> Job:
     settings = fold.settings
     steps = settings.epochs * settings.train.steps_per_epoch
     length = Length(seconds=settings.budget_s) if settings.budget_s else Length(steps=steps)
     job = _make_job(fold, fold.trained(), data, device, length)
     _try(fold, job)
-    return attrs.evolve(job, used_s=used if settings.budget_s else 0.0)
+    if ranks.count > 1 and (not job.loss.takes_parts or _mixes_samples(job.network)):
+        raise usage_error("several devices for a loss, or a network with batch norm, that must see whole batches",
+                          expected="one device")
+    return attrs.evolve(job, ranks=ranks, used_s=used if settings.budget_s else 0.0)
 
 
 def _try(fold: Fold, job: Job) -> None:
@@ -266,12 +311,15 @@ def _parts(fold: Fold, configuration: Configuration, network: torch.nn.Module, d
     One where the samples of a batch are not independent of each other in the network: batch norm.
     """
     labels = fold.plan.description.labels
-    mixed = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())  # noqa: SLF001
-    if device.type != "cpu" or mixed:
+    if device.type != "cpu" or _mixes_samples(network):
         return 1
     architecture = fold.components.architecture
     values = architecture.feature_map_size(configuration.topology, configuration.patch, len(labels.values))
     return batch_parts(configuration.batch, values)
+
+
+def _mixes_samples(network: torch.nn.Module) -> bool:
+    return any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())  # noqa: SLF001
 
 
 def new_network(components: Components, configuration: Configuration, seed: tuple[int, ...]) -> torch.nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seg.arrays import write_array, write_maps
 from seg.convert import to_data
-from seg.device import choose_device
+from seg.device import choose_devices
 from seg.events import ValidationDone
 from seg.files import digest_file, digest_json
 from seg.further import directions, with_further
@@ -93,7 +93,7 @@ def fold_model(fold: Fold) -> Model:
     """A model of this fold alone, ready to predict, at the level that the settings name."""
     from seg.stages.bundle import describe_model
 
-    device, options = choose_device(fold.settings.device), fold.settings.predict.settled
+    device, options = choose_devices(fold.settings.device)[0], fold.settings.predict.settled
     architecture, topology = fold.components.architecture, fold.trained().topology
     network = fitted(architecture.build(topology), read_weights(fold), fold.path / WEIGHTS)
     network = ready(at_level(architecture, network, topology, options.prune), device)

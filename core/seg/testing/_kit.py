@@ -17,11 +17,11 @@ from seg.errors import SegError, nearest, tell, usage_error
 from seg.hookspecs import COMMANDS, EVENTS, KINDS, Offer
 from seg.kinds import INTERFACES
 from seg.registry import UNUSABLE, Component, Plugin, Registry, load_class
-from seg.testing import _architectures, _endings, _measures, _patches, _planning, _training
+from seg.testing import _architectures, _endings, _executors, _measures, _patches, _planning, _training
 from seg.testing._check import Check, expect, interface_check
 
 _OWN = (*_planning.CHECKS, *_architectures.CHECKS, *_patches.CHECKS, *_training.CHECKS, *_endings.CHECKS,
-        *_measures.CHECKS)
+        *_measures.CHECKS, *_executors.CHECKS)
 IMPORT_TIMEOUT_S = 120
 
 
