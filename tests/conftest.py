@@ -1,9 +1,13 @@
 """What several test files share."""
 
+import signal
 import sys
 import tomllib
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
