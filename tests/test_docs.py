@@ -205,6 +205,16 @@ def test_every_command_and_its_options_exist():
     assert [name for name in known if f"seg {name}" not in told] == []
 
 
+def test_the_readme_names_all_that_is_built_in():
+    import typer
+
+    told = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\w+) \| ([^|]*) \|", told, flags=re.MULTILINE))
+    ours = [item for item in discover().components if item.plugin.distribution == "segplug"]
+    assert [(item.kind, item.name) for item in ours if f"`{item.name}`" not in rows[item.kind]] == []
+    assert [name for name in typer.main.get_command(app).commands if f"`seg {name}" not in told] == []
+
+
 def test_every_link_leads_somewhere():
     for page in pages():
         prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
