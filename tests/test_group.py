@@ -172,3 +172,11 @@ def test_a_built_in_command_looks_for_no_plugins():
     code = "import sys, seg_cli.main; seg_cli.main.execute(['run', '--help']); print('seg.discovery' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("words", [("--plugin", "nowhere.py", "--help"), ("--no-plugin", "nobody", "--help")])
+def test_help_is_given_where_plugins_cannot_be_looked_for(seg, words):
+    code, out, _ = seg(*words)
+    assert code == 0
+    assert "list-plugins" in out
+    assert words[1].removesuffix(".py") in out

@@ -49,9 +49,18 @@ class Commands(TyperGroup):
         return None if component is None else _command(component)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The commands, and under a heading of their own those of plugins, of which nothing is imported."""
+        """The commands, and under a heading of their own those of plugins, of which nothing is imported.
+
+        Where plugins cannot be looked for, the reason stands there: who asks for help shall get it.
+        """
         super().format_commands(ctx, formatter)
-        rows = [(name, f"{item.summary} ({item.plugin.distribution})".strip()) for name, item in self._offered(ctx)]
+        try:
+            offered = self._offered(ctx)
+        except SegError as error:
+            with formatter.section("Commands of plugins"):
+                formatter.write_text(str(error))
+            return
+        rows = [(name, f"{item.summary} ({item.plugin.distribution})".strip()) for name, item in offered]
         if rows:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(rows)

@@ -114,7 +114,7 @@ def find_room(size: int, device: torch.device, limit: float = 0.0) -> Room:
         limit: bytes of the machine's memory that they may take; 0: half of what is free.
 
     Raises:
-        SegError: nor is there room for a file (exit 5).
+        SegError: there is no room for a file either (exit 5).
     """
     machine = torch.device("cpu")
     if device.type != "cpu" and size <= SHARE * free_memory(device):
