@@ -99,6 +99,16 @@ def test_a_loss_that_says_nothing_of_parts_is_given_whole_batches(fold, monkeypa
     assert plain.built == [(PLAN.description.labels, FLAT)]
 
 
+def test_a_loss_that_cannot_be_built_is_its_plugins_fault(fold, monkeypatch):
+    class Broken:
+        def build(self, labels, configuration):
+            raise KeyError("a class")
+
+    with pytest.raises(SegError, match="'plain' of stranger 1 .*: build raised KeyError") as caught:
+        job_of(fold(), monkeypatch, Broken())
+    assert caught.value.exit_code == Exit.PLUGIN
+
+
 @pytest.mark.parametrize(("settings", "recipe"), [
     (Settings(device="cpu"), "budget"), (Settings(device="cpu", epochs=3), "nnunet"),
     (Settings(device="cpu", recipe="nnunet"), "nnunet"), (Settings(device="cpu", budget_s=5.0), "budget"),
