@@ -5,7 +5,7 @@ import torch
 from attrs import evolve, field, frozen
 from torch.nn import functional as F
 
-from seg import Configuration, Description, Labels, Plan, SegError
+from seg import Configuration, Description, Exit, Labels, Plan, SegError
 from seg.discovery import discover
 from seg.distributed import Ranks
 from seg.losses import DeepSupervision
@@ -104,7 +104,7 @@ def test_a_loss_that_cannot_be_built_is_its_plugins_fault(fold, monkeypatch):
         def build(self, labels, configuration):
             raise KeyError("a class")
 
-    with pytest.raises(SegError, match="'plain' of stranger 1 .*: build raised KeyError") as caught:
+    with pytest.raises(SegError, match=r"'plain' of stranger 1 .*: build raised KeyError") as caught:
         job_of(fold(), monkeypatch, Broken())
     assert caught.value.exit_code == Exit.PLUGIN
 
