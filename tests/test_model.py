@@ -391,15 +391,3 @@ def test_a_network_that_gives_no_numbers_is_exit_3(folder):
     with pytest.raises(SegError, match="no numbers") as caught:
         model.predict(image_of(), spacing=(1, 1, 1))
     assert caught.value.exit_code == 3
-
-
-def test_a_normaliser_in_another_version_is_told(tmp_path):
-    description = make_model(tmp_path / "model", folds=("0",))
-    weights = {WEIGHTS.format("3d", "0"): load_tensors((tmp_path / "model" / WEIGHTS.format("3d", "0")).read_bytes())}
-    old = ComponentUse(kind="normaliser", name="zscore", distribution="segplug", version="0.0.1", options={})
-    architecture = evolve(UNET, version=discover().find("architecture", "unet").plugin.version)
-    write_model(tmp_path / "old", evolve(description, components=(old,), architecture=architecture,
-                                         ensembler=evolve(MEAN, version=architecture.version)), weights)
-    (record,) = seg.load(tmp_path / "old", device="cpu").records
-    assert record.code == "SEG-P11"
-    assert "segplug 0.0.1" in record.found
