@@ -152,9 +152,20 @@ def data(tmp_path_factory):
     return folder
 
 
+MINE = """
+from seg import Offer, hookimpl
+
+@hookimpl
+def seg_samplers():
+    yield Offer("mine", "seg_basic.uniform:UniformSampler")
+"""
+
+
 def test_a_run_on_two_devices(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("seg.stages.report.write_report", lambda *_: None)
-    words = ["run", str(data), "-o", str(tmp_path / "run"), *TINY]
+    (tmp_path / "mine.py").write_text(MINE)
+    words = ["run", str(data), "-o", str(tmp_path / "run"), *TINY, "--plugin", str(tmp_path / "mine.py"), "--sampler",
+             "mine"]  # fmt: skip
     threads = torch.get_num_threads()
     assert execute([*words, "--device", "cpu,cpu,cpu"]) == Exit.USAGE
     assert "3 devices for batches of 2" in capsys.readouterr().err

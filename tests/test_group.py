@@ -32,6 +32,8 @@ def greet(
         raise usage_error("nobody", expected="somebody")
     if fail == "bug":
         raise ZeroDivisionError("by nothing")
+    if fail == "no":
+        raise typer.Abort
     if fail:
         raise typer.Exit(int(fail))
     typer.echo(f"hello {name} " * times)
@@ -92,6 +94,7 @@ def test_a_plugins_command_is_run_with_its_parameters(folder, seg):
     (("you", "--times", "0"), Exit.USAGE, "--times"),
     (("you", "--fail", "refuse"), Exit.USAGE, "expected somebody"),
     (("you", "--fail", "4"), Exit.PARTLY, ""),
+    (("you", "--fail", "no"), 130, "stopped"),
     (("you", "--fail", "bug"), Exit.PLUGIN,
      "'greet' of fake-greet 1.2 (hook seg_commands): failed: ZeroDivisionError: by nothing"),
 ])  # fmt: skip

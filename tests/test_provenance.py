@@ -12,10 +12,12 @@ from attrs import evolve
 import seg
 from seg.discovery import discover
 from seg.errors import SegError
+from seg.model_files import write_model
 from seg.models import ComponentUse
 from seg.phantom import write_phantom
 from seg.provenance import advice_for, as_then, build_component, changed_versions, version_records
 from seg.registry import Plugin, Registry
+from seg.testing._model import small_model
 from seg_cli.main import execute
 
 RECORDED = ComponentUse(kind="architecture", name="unet", distribution="segplug", version="0.1.0",
@@ -214,3 +216,14 @@ def test_options_that_another_version_has_are_exit_6(version, code):
         build_component(registry, use)
     assert caught.value.exit_code == code
     assert ("pip install segplug==0.0.9" in str(caught.value)) is bool(version)
+
+
+def test_a_models_normaliser_in_another_version_is_told(tmp_path):
+    model = small_model(tmp_path / "model")
+    assert model.records == ()
+    old = evolve(model.normalisers.uses["zscore"], version="0.0.1")
+    weights = {"weights/3d_fullres_fold_0.safetensors": model.networks["3d_fullres"][0].state_dict()}
+    write_model(tmp_path / "old", evolve(model.description, components=(old,)), weights)
+    (record,) = seg.load(tmp_path / "old", device="cpu").records
+    assert record.code == "SEG-P11"
+    assert "made with segplug 0.0.1" in record.found

@@ -1,6 +1,7 @@
 """The table of epochs: whole, and without double rows when a training is resumed."""
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_each_epoch_is_a_row(tmp_path, tell):
     assert [(row["configuration"], row["fold"], row["epoch"]) for row in found] == [
         ("2d", "0", "1"), ("2d", "0", "2"), ("2d", "1", "1")]
     assert [float(row["loss"]) for row in found] == [0.25, 0.5, 0.25]
-    assert [path.name for path in tmp_path.iterdir()] == ["epochs.csv"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["epochs.csv"]
 
 
 def test_what_a_resumed_training_does_again_is_not_doubled(tmp_path, tell):
@@ -39,3 +40,13 @@ def test_what_a_resumed_training_does_again_is_not_doubled(tmp_path, tell):
     tell(2, 7.0)
     assert [(row["fold"], row["epoch"], row["loss"]) for row in rows(tmp_path)] == [
         ("0", "1", "1.0"), ("1", "1", "1.0"), ("0", "2", "7.0")]
+
+
+def test_folds_that_are_trained_at_the_same_time_lose_no_row(tmp_path, tell):
+    def train(fold):
+        for epoch in range(1, 21):
+            tell(epoch, 1.0, str(fold))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(train, range(4)))
+    assert len({(row["fold"], row["epoch"]) for row in rows(tmp_path)}) == len(rows(tmp_path)) == 80

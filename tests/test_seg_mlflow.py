@@ -12,7 +12,7 @@ import seg_mlflow
 from seg import Evaluation, SegError
 
 EVALUATION = Evaluation(cases=(), class_means={}, mean={"dice": 0.5, "hd95_mm": None})
-SETTINGS = "[run]\nseed = 1\nplanner = 'nnunet'\n[components.planner]\nname = 'nnunet'\n"
+SETTINGS = "[run]\nseed = 1\nplanner = 'nnunet'\n# [components.planner]\n# name = 'nnunet'\n"
 
 
 @pytest.fixture

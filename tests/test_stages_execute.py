@@ -12,7 +12,7 @@ from seg.models import ComponentUse
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 from seg.stages import execute
-from seg.stages.execute import make_job, train_folds
+from seg.stages.execute import train_folds
 from seg.stages.train import WEIGHTS, Fold
 from seg.training import Interrupted
 from seg_basic.executors import LocalExecutor
@@ -132,13 +132,16 @@ def test_what_a_training_raises_is_not_the_executors_fault(folds, monkeypatch, e
 def test_the_command_is_this_installations_wherever_it_is_called(folds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     choice = PluginChoice(without=("csv",), files=(tmp_path / "plug in.py",))
-    job = make_job(folds(each)[1], ("--within", "w", *choice.words()))
+    fold = folds(each)[1]
+    fold = evolve(fold, components=evolve(fold.components, choice=choice))
+    job = fold.job("--validate", "--within", "w")
     start = job.command.index("train")
     assert job.command[start:] == ("train", str(tmp_path.resolve()), "--config", "2d", "--fold", "1", "--validate",
                                    "--within", "w", "--plugin", str(tmp_path.resolve() / "plug in.py"), "--no-plugin",
                                    "csv")
     (tmp_path / "plug in.py").touch()
-    done = subprocess.run([*job.command, "--device", "cpu", "--with-parent"], cwd="/", capture_output=True, text=True,
-                          check=False, stdin=subprocess.PIPE)
+    (tmp_path / "seg_cli.py").write_text("raise RuntimeError('a file that lies where seg is called')")
+    done = subprocess.run([*job.command, "--device", "cpu", "--with-parent"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False, stdin=subprocess.PIPE)
     assert done.returncode in (Exit.USAGE, 143)  # it understood all of its words, and found no run there
     assert "no run.toml" in done.stderr or done.returncode == 143

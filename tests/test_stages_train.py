@@ -5,7 +5,7 @@ import torch
 from attrs import evolve, field, frozen
 from torch.nn import functional as F
 
-from seg import Configuration, Description, Labels, Plan, SegError
+from seg import Configuration, Description, Exit, Labels, Plan, SegError
 from seg.discovery import discover
 from seg.distributed import Ranks
 from seg.losses import DeepSupervision
@@ -97,6 +97,16 @@ def test_a_loss_that_says_nothing_of_parts_is_given_whole_batches(fold, monkeypa
     assert job.parts == 1
     assert job.loss == DeepSupervision(criterion=F.cross_entropy, weights=(1.0,))
     assert plain.built == [(PLAN.description.labels, FLAT)]
+
+
+def test_a_loss_that_cannot_be_built_is_its_plugins_fault(fold, monkeypatch):
+    class Broken:
+        def build(self, labels, configuration):
+            raise KeyError("a class")
+
+    with pytest.raises(SegError, match=r"'plain' of stranger 1 .*: build raised KeyError") as caught:
+        job_of(fold(), monkeypatch, Broken())
+    assert caught.value.exit_code == Exit.PLUGIN
 
 
 @pytest.mark.parametrize(("settings", "recipe"), [

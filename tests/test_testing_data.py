@@ -85,7 +85,6 @@ class Names:
     """The names of the configurations."""
 
     def export(self, model, folder):
-        folder.mkdir()
         (folder / "names.txt").write_text(",".join(model.networks))
         return (folder / "names.txt",)
 
@@ -295,7 +294,6 @@ def beside(self, model, folder):
 
 
 def half(self, model, folder):
-    folder.mkdir()
     (folder / "part.bin").write_text("x")
     raise SegError(Record(code="SEG-P03", found="a package is missing"), Exit.PLUGIN)
 

@@ -18,7 +18,7 @@ from seg_cli.choosing import registry
 if TYPE_CHECKING:
     from seg.registry import Component
 
-OURS = (SegError, BrokenPipeError, MemoryError)
+OURS = (SegError, BrokenPipeError, MemoryError, typer.Abort)
 
 
 class Terminated(KeyboardInterrupt):

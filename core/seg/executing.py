@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from typing import Protocol
 
 from attrs import define, frozen
 
+from seg.choice import OURS
 from seg.errors import Exit, Record, SegError
 from seg.progress import Progress
 from seg.training_kinds import TrainingJob
@@ -149,8 +150,9 @@ def end(processes: Sequence[Process]) -> None:
 
 def command_of_seg() -> tuple[str, ...]:
     """The command `seg` of this installation, by this Python, wherever it is called from."""
-    (script,) = entry_points(group="console_scripts", name="seg")
-    return sys.executable, "-c", f"from {script.module} import {script.attr}; {script.attr}()"
+    (script,) = distribution(OURS).entry_points.select(group="console_scripts", name="seg")
+    # -P: else the folder that it is called from would come first where modules are looked for
+    return sys.executable, "-P", "-c", f"from {script.module} import {script.attr}; {script.attr}()"
 
 
 @contextmanager

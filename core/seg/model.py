@@ -256,9 +256,10 @@ def load(
             networks.setdefault(member.configuration, []).append(ready(network, where))
     if chosen.autocast == "auto":
         chosen = attrs.evolve(chosen, autocast=description.autocast)
+    uses = [*description.needed_components, *normalisers.uses.values()]
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
                  ensembler=ensembler, networks=networks, postprocessor=_postprocessor(description, registry),
-                 normalisers=normalisers, records=version_records(description.needed_components, registry))
+                 normalisers=normalisers, records=version_records(uses, registry))
 
 
 def _normalisers(description: ModelDescription, registry: Registry) -> Normalisers:

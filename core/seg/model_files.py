@@ -71,7 +71,7 @@ class ModelDescription:
 
     @property
     def needed_components(self) -> list[ComponentUse]:
-        """The components that prediction asks."""
+        """The components that prediction asks, beside the normalisers that the plan names."""
         after = [self.postprocessor] if self.postprocessing and self.postprocessor else []
         return [self.architecture, self.ensembler, *after]
 

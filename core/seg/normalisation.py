@@ -11,7 +11,8 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
-from seg.errors import Exit, Record, SegError, tell
+from seg.contracts import blamed, contract_error, expect, shown
+from seg.errors import Record, SegError
 from seg.kinds import Normaliser
 from seg.models import ComponentUse, Configuration, Intensities
 from seg.registry import Registry
@@ -74,7 +75,8 @@ def normalise(
 
     Raises:
         SegError: the numbers of channels differ, or a channel is not what its normaliser is for (exit 3); a normaliser
-            fails, or gives something else than a finite float32 channel of the same shape (SEG-P03, exit 6).
+            of somebody else's fails, or one gives something else than a finite float32 channel of the same shape
+            (SEG-P10, exit 6).
     """
     names, masked = configuration.normalization, configuration.use_mask_for_norm
     _same_channels(len(image), len(names), len(masked))
@@ -85,13 +87,10 @@ def normalise(
         channel = image[number].view()
         channel.flags.writeable = False
         use = normalisers.uses[name]
-        try:
+        method = f"normalise, for channel {number},"
+        with blamed(use, method):
             found = one.normalise(channel, inside if masked[number] else None, statistics)
-        except (SegError, MemoryError):
-            raise
-        except Exception as error:
-            raise _fault(use, number, f"failed: {tell(error)}") from error
-        _check(found, channel, use, number)
+        _check(found, channel, use, method)
         channels.append(found)
     if len(channels) == 1 and not np.may_share_memory(channels[0], image):  # a copy already
         return np.ascontiguousarray(channels[0])[None]
@@ -104,17 +103,10 @@ def _same_channels(channels: int, names: int, masks: int) -> None:
                               expected=f"{names}, as many as the plan has normalisations"))
 
 
-def _check(found: object, channel: Channel, use: ComponentUse, number: int) -> None:
+def _check(found: object, channel: Channel, use: ComponentUse, method: str) -> None:
     """What a normaliser gave must be a channel that can be trained on."""
-    wanted = f"float32 of shape {channel.shape}"
-    if not isinstance(found, np.ndarray):
-        raise _fault(use, number, f"gave {type(found).__name__}", f"an array, {wanted}")
-    if found.dtype != np.float32 or found.shape != channel.shape:
-        raise _fault(use, number, f"gave {found.dtype} of shape {found.shape}", wanted)
-    if not np.isfinite(found).all() and np.isfinite(channel).all():
-        raise _fault(use, number, "made values that are no numbers of a channel without any", "finite values")
-
-
-def _fault(use: ComponentUse, number: int, found: str, expected: str = "") -> SegError:
-    return SegError(Record(code="SEG-P03", found=f"normaliser {use.name!r} of {use.distribution} {use.version} {found}"
-                           f" (channel {number})", expected=expected), Exit.PLUGIN)
+    array = expect(found, np.ndarray, use, method)
+    if array.dtype != np.float32 or array.shape != channel.shape:
+        raise contract_error(use, f"{method} gave {shown(array)}", f"{channel.shape} float32")
+    if not np.isfinite(array).all() and np.isfinite(channel).all():
+        raise contract_error(use, f"{method} gave values that are no numbers, of a channel without any", "finite ones")

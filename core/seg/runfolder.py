@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from seg.choice import PluginChoice
 from seg.convert import load_json, read_json, write_json
 from seg.errors import Exit, Record, SegError
 from seg.files import turn
@@ -26,7 +27,8 @@ from seg.training_kinds import Executor, Loss, Recipe
 class Components:
     """The chosen component of each kind, and the record of each use.
 
-    `uses` goes by kind; normalisers and metrics, of which there may be several, go by kind and name.
+    `uses` goes by kind; normalisers and metrics, of which there may be several, go by kind and name. `choice` is that
+    of the plugins which they are of, for other processes that work for this one.
     """
 
     fingerprinter: Fingerprinter
@@ -42,6 +44,7 @@ class Components:
     metrics: dict[str, Metric] = field(factory=dict)
     normalisers: Normalisers = field(factory=Normalisers)
     uses: dict[str, ComponentUse]
+    choice: PluginChoice = field(factory=PluginChoice)
 
     @classmethod
     def resolve(cls, settings: Settings, registry: Registry) -> Components:
@@ -61,7 +64,7 @@ class Components:
         metrics, more = resolve_metrics(settings.metrics.also, registry)
         uses |= {f"metric {name}": use for name, use in more.items()}
         refuse_unknown_metric(built["ensembler"], metrics)
-        return cls(**built, metrics=metrics, uses=uses)
+        return cls(**built, metrics=metrics, uses=uses, choice=registry.choice)
 
     def with_normalisers(self, plan: Plan, registry: Registry) -> Components:
         """The same, with the normalisers that a plan names.

@@ -16,15 +16,18 @@ COLUMNS = ("configuration", "fold", "epoch", "step", "seconds", "loss", "lr")
 @hookimpl
 def seg_epoch_ended(folder: Path, configuration: str, fold: str, row: Mapping[str, Any]) -> None:
     """Add a row; what a resumed training does again takes the place of what it did before."""
+    from filelock import FileLock
+
     file = folder.parents[2] / NAME
-    kept = [each for each in _rows(file) if (each["configuration"], each["fold"]) != (configuration, fold)
-            or int(each["epoch"]) < row["epoch"]]
-    unfinished = file.with_name(f".{NAME}.new")
-    with unfinished.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, {"configuration": configuration, "fold": fold, **row}])
-    unfinished.replace(file)
+    with FileLock(file.with_name(f".{NAME}.lock")):  # folds may be trained at the same time, each by its own process
+        kept = [each for each in _rows(file) if (each["configuration"], each["fold"]) != (configuration, fold)
+                or int(each["epoch"]) < row["epoch"]]
+        unfinished = file.with_name(f".{NAME}.new")
+        with unfinished.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([*kept, {"configuration": configuration, "fold": fold, **row}])
+        unfinished.replace(file)
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

@@ -103,8 +103,9 @@ def _open(folder: Path) -> tuple[Any, str]:
 
 
 def _settings(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Everything in `run.toml`, by dotted names: settings, components, versions."""
-    stack = [("", tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))]
+    """Everything in `run.toml`, by dotted names: settings; components and versions, which stand there as comments."""
+    lines = (folder / "run.toml").read_text(encoding="utf-8").splitlines()
+    stack = [("", tomllib.loads("\n".join(line.removeprefix("# ") for line in lines)))]
     while stack:
         prefix, table = stack.pop()
         for name, value in table.items():

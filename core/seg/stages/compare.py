@@ -44,7 +44,7 @@ from seg.stages.train import REDUCED, WEIGHTS
 
 FILE = "compare.json"
 MEMORY = "memory.json"
-PREPARING = ("fingerprinter", "planner", "normaliser", "data")  # factors on which prepared cases may depend
+PREPARING = ("fingerprinter", "planner", "data")  # factors on which prepared cases may depend
 
 
 @frozen(kw_only=True)
@@ -216,7 +216,7 @@ class _Work:
         folder = self.out / member.name
         try:
             _borrow(folder, member, earlier)
-            with _peak_memory(folder, member.settings.device):
+            with _peak_memory(folder, member.settings):
                 run(self.data, folder, member.settings, registry=self.registry, progress=self.progress)
             _refuse_other_folds(folder, [self.out / name for name in finished])
             return measure_member(member, folder)
@@ -275,10 +275,13 @@ def _preparing(member: Member) -> dict[str, str]:
 
 
 @contextmanager
-def _peak_memory(folder: Path, device: str) -> Iterator[None]:
-    """Note the most memory that a run took of its device, if that is a GPU; starts do not lower it."""
-    chosen, file = choose_devices(device)[0], folder / MEMORY
-    if chosen.type != "cuda":
+def _peak_memory(folder: Path, settings: Settings) -> Iterator[None]:
+    """Note the most memory that a run took of its device, if that is a GPU; starts do not lower it.
+
+    What other processes take is not known here, so nothing is noted where an executor starts some.
+    """
+    chosen, file = choose_devices(settings.device)[0], folder / MEMORY
+    if chosen.type != "cuda" or settings.executor.rpartition(":")[2] != "local":
         yield
         return
     import torch

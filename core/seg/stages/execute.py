@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from seg.contracts import blamed, contract_error
 from seg.errors import SegError
-from seg.executing import command_of_seg
 from seg.models import Evaluation
 from seg.progress import Progress
 from seg.runfolder import RunFolder
@@ -18,15 +16,13 @@ from seg.stages.train import WEIGHTS, Fold, train_fold
 from seg.stages.validate import validate_fold
 from seg.training_kinds import TrainingJob
 
-LOG = "log.txt"
-
 
 def train_folds(folds: Sequence[Fold], words: Sequence[str], progress: Progress) -> None:
     """Train and validate the folds of a configuration: those that are not trained where the executor wants it.
 
     Args:
         folds: of one configuration, whose cases are there.
-        words: at the end of the command by which another process does one of them.
+        words: further ones of the command by which another process does one of them.
         progress: what it says.
 
     Raises:
@@ -37,7 +33,7 @@ def train_folds(folds: Sequence[Fold], words: Sequence[str], progress: Progress)
         if (fold.path / "done.json").exists():
             train_and_validate(fold, progress)  # looks whether it is what is asked for
         else:
-            jobs[make_job(fold, words)] = fold
+            jobs[fold.job("--validate", *words)] = fold
     if jobs:
         _execute(jobs, progress)
 
@@ -77,15 +73,6 @@ def validated(fold: Fold, progress: Progress) -> Evaluation:
     """`validate_fold`, with its time noted."""
     with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
         return validate_fold(fold, progress)
-
-
-def make_job(fold: Fold, words: Sequence[str]) -> TrainingJob:
-    """A fold as data, with `words` at the end of its command."""
-    run = Path(fold.folder.path).resolve()
-    command = (*command_of_seg(), "train", str(run), "--config", fold.configuration, "--fold", fold.fold,
-               "--validate", *words)
-    return TrainingJob(configuration=fold.configuration, fold=fold.fold, command=command,
-                       log=fold.path.resolve() / LOG)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seg.errors import Exit, Record, SegError, tell, usage_error
+from seg.contracts import contract_error
+from seg.errors import SegError, tell, usage_error
 from seg.files import whole_folder
 from seg.kinds import Exporter
 from seg.model import Model
@@ -33,13 +34,9 @@ def export(model: Model, exporter: Exporter, use: ComponentUse, folder: Path) ->
         except (SegError, MemoryError, OSError):
             raise
         except Exception as error:
-            raise _fault(use, f"failed: {tell(error)}") from error
+            raise contract_error(use, f"export raised {tell(error)}", "files, or seg.SegError") from error
         missing = [name.as_posix() for name in names if not (temporary / name).is_file()]
         if missing or not names:
-            raise _fault(use, f"did not write {', '.join(missing) or 'anything'}")
+            raise contract_error(use, f"export did not write {', '.join(missing) or 'anything'}",
+                                 "the files that it names, at least one")
     return tuple(folder / name for name in names)
-
-
-def _fault(use: ComponentUse, found: str) -> SegError:
-    who = f"exporter {use.name!r} of {use.distribution} {use.version}"
-    return SegError(Record(code="SEG-P03", found=f"{who} {found}"), Exit.PLUGIN)

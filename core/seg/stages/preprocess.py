@@ -145,7 +145,7 @@ class _Work:
             return [Record(code="SEG-R04", case=case.id, found="not enough memory for this case",
                            advice="Close other programs, or use a machine with more memory.")]
         except SegError as error:
-            if error.exit_code in {Exit.RESOURCES, Exit.PLUGIN}:
+            if error.exit_code in {Exit.USAGE, Exit.RESOURCES, Exit.PLUGIN}:  # no fault of this case
                 raise
             return [evolve(record, case=record.case or case.id) for record in error.records]
         return []

@@ -95,8 +95,8 @@ def run(
             costs.refuse_without_space(folder.path)
             selection = None
             if not dry_run:
-                words = ("--within", word, *registry.choice.words())
-                found, selection = _train_and_validate(folder, settings, components, report, progress, words)
+                found, selection = _train_and_validate(folder, settings, components, report, progress,
+                                                       ("--within", word))
                 evaluations.update(found)
                 _write_report(folder, registry)
     return RunResult(folder=folder.path, estimate=costs, evaluations=evaluations, selection=selection,

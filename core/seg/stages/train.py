@@ -18,7 +18,7 @@ from torch import Tensor
 from seg.arrays import open_array
 from seg.budget import Reduced, fit_budget, measure
 from seg.choice import OURS
-from seg.contracts import FirstBatch, FirstPositions, build_network, loss_weights, try_loss, try_network
+from seg.contracts import FirstBatch, FirstPositions, blamed, build_network, loss_weights, try_loss, try_network
 from seg.convert import from_data, load_json, read_json, to_data, write_json
 from seg.device import choose_device, choose_devices, free_memory, keep_freed_memory
 from seg.distributed import Ranks, leading, meeting
@@ -41,6 +41,7 @@ from seg.training import Data, Job, Length, Trainer, train
 from seg.training_kinds import TrainingJob
 
 WEIGHTS = "weights.safetensors"
+LOG = "log.txt"
 REDUCED = "reduced.json"
 SOURCE = "source.json"
 DECIDING = ("architecture", "sampler", "augmenter", "planner", "loss", "recipe")  # the kinds on which weights depend
@@ -94,6 +95,14 @@ class Fold:
                  *(to_data(uses[kind]) for kind in DECIDING),
                  {case: handed.digest for case, handed in previous_predictions(self).items()}]
         return digest_json(parts)
+
+    def job(self, *words: str) -> TrainingJob:
+        """Its training as another process does it, with the same plugins; `words` are further ones of the command."""
+        run = self.folder.path.resolve()
+        command = (*command_of_seg(), "train", str(run), "--config", self.configuration, "--fold", self.fold, *words,
+                   *self.components.choice.words())
+        return TrainingJob(configuration=self.configuration, fold=self.fold, command=command,
+                           log=self.path.resolve() / LOG)
 
     def made_with(self) -> dict[str, ComponentUse]:
         """The components that decided its weights, as recorded when its training began; before, as they are now."""
@@ -167,9 +176,7 @@ def _ranks(fold: Fold, devices: Sequence[torch.device]) -> Iterator[Ranks]:
     batch = fold.trained().batch
     if len(devices) > batch:
         raise usage_error(f"{len(devices)} devices for batches of {batch}", expected=f"at most {batch}")
-    command = (*command_of_seg(), "train", str(fold.folder.path.resolve()), "--config", fold.configuration, "--fold",
-               fold.fold)
-    job = TrainingJob(configuration=fold.configuration, fold=fold.fold, command=command, log=fold.path / "log.txt")
+    job = fold.job()
     before = torch.get_num_threads()
     threads = max(1, before // len(devices))
     torch.set_num_threads(threads)
@@ -296,7 +303,9 @@ def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torc
     use = components.uses["architecture"]
     weights = loss_weights(components.architecture, configuration.topology, use)
     network = new_network(components, configuration, fold.seed)
-    loss = DeepSupervision(criterion=components.loss.build(labels, configuration), weights=weights)
+    with blamed(components.uses["loss"], "build"):
+        criterion = components.loss.build(labels, configuration)
+    loss = DeepSupervision(criterion=criterion, weights=weights)
     return Job(
         folder=fold.path, fold=fold.fold, configuration=configuration, data=data, length=length, device=device,
         seed=fold.seed, network=network,
