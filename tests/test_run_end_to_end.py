@@ -72,7 +72,7 @@ def test_a_run_folder_reads_like_a_lab_book(run):
 
 
 def test_no_temporary_file_is_left(run):
-    assert {path.name for path in run.rglob(".*")} <= {".lock"}
+    assert {path.name for path in run.rglob(".*")} <= {".lock", ".epochs.csv.lock"}
 
 
 def test_cases_are_read_by_plain_h5py(run):

@@ -6,6 +6,7 @@ making batches is therefore not shared out. Gradients are added up once a step, 
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,13 @@ def meeting(ranks: Ranks, place: Path, device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.distributed.destroy_process_group()
+        _leave()
+
+
+def _leave() -> None:
+    """End the group, and its threads with it: those that are left to the end of the process may abort it."""
+    torch.distributed.destroy_process_group()
+    gc.collect()
 
 
 @contextmanager
