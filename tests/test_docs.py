@@ -172,6 +172,14 @@ def test_every_hook_of_a_run_is_explained():
         assert hook in text("reference.md")
 
 
+def test_every_hook_and_kind_is_tested():
+    """Kinds are held to their contracts by the kit (tests/test_testing.py) too; here is what the kit cannot see."""
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")
+                    if path != Path(__file__))
+    assert [hook for hook in (*EVENTS, COMMANDS) if hook not in tests] == []
+    assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []
+
+
 def test_every_hook_and_kind_is_explained():
     for kind, hook in KINDS.items():
         assert f"**{kind.capitalize()}** (hook `{hook}`" in text("plugins.md")
