@@ -28,6 +28,7 @@ class Bench:
     device: str = "cpu"
     quick: bool = False
     repeats: int = 3
+    threads: str = "1"
 
     def ours(self, task: str, **options: Any) -> Run:
         """A task of ours.py."""
@@ -41,7 +42,7 @@ class Bench:
     def environment(self, workers: int = 0) -> dict[str, str]:
         """nnU-Net's own, without seg's."""
         folders = {f"nnUNet_{name}": str(self.work / name) for name in ("raw", "preprocessed", "results")}
-        return {**folders, "nnUNet_n_proc_DA": str(workers), "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
+        return {**folders, "nnUNet_n_proc_DA": str(workers), "OMP_NUM_THREADS": self.threads, "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
 
 
 @frozen(kw_only=True)

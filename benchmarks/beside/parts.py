@@ -226,7 +226,7 @@ def training(bench: Bench) -> list[Row]:
     if bench.data is None and not bench.quick:
         skip("training: only with --data")
         return []
-    prepared, epochs = _fold(bench), 1 if bench.quick else 10
+    prepared, epochs = with_splits(bench), 1 if bench.quick else 10
     here, theirs = at(bench, prepared), prepared.preprocessed / "Dataset001_CT"
     other = run([bench.nnunet / "bin/nnUNetv2_train", 1, "3d_fullres", 0, "-tr", TRAINERS[epochs], "-device",
                  bench.device], here.environment(12 if bench.device == "cuda" else 0))
@@ -245,18 +245,20 @@ def training(bench: Bench) -> list[Row]:
             _peaks("training", f"{what}: peak memory", {"seg": [ours], "nnU-Net": [other]})]
 
 
-def _fold(bench: Bench) -> Prepared:
-    """The data set of the trainings, preprocessed for nnU-Net."""
+def with_splits(bench: Bench) -> Prepared:
+    """The data set of the trainings, preprocessed for nnU-Net and with its folds; what is there already is kept."""
     import preprocessing as stages
 
     work = bench.work / "training"
     prepared = Prepared(raw=work / "raw/Dataset001_CT", folder=work / "run", preprocessed=work / "preprocessed")
+    if (prepared.preprocessed / "Dataset001_CT/splits_final.json").exists():
+        return prepared
     shutil.rmtree(work, ignore_errors=True)
     prepared.raw.parent.mkdir(parents=True)
     if bench.data is None:
         Cases(shape=(24, 32, 32), count=6).write(prepared.raw)
     else:
-        stages.as_nnunet_raw(bench.data, work / "given").rename(prepared.raw)
+        (stages.as_nnunet_raw(bench.data, work / "given") / "Dataset004_Benchmark").rename(prepared.raw)
         file = prepared.raw / "dataset.json"
         file.write_text(json.dumps({"name": "Dataset001_CT", **json.loads(file.read_text())}))
     file = plan(prepared.raw)

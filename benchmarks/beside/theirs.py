@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,17 @@ def preprocess(data: str, out: str) -> None:
         DefaultPreprocessor(verbose=False).run_case_save(
             str(folder / f"{PLANS}_{CONFIGURATION}" / case), [str(raw / "imagesTr" / f"{case}_0000.nii.gz")],
             str(label), plans, plans.get_configuration(CONFIGURATION), description)
+    _write_folds(folder, [label.name.removesuffix(".nii.gz") for label in sorted((raw / "labelsTr").iterdir())])
     say()
+
+
+def _write_folds(folder: Path, cases: list[str], count: int = 5) -> None:
+    """Its own folds, which its trainer would make at its start; none for a few cases."""
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    if len(cases) >= count:
+        splits = generate_crossval_split(cases, seed=12345, n_splits=count)
+        (folder / "splits_final.json").write_text(json.dumps(splits))
 
 
 def step(preprocessed: str, device: str, warm: int, steps: int, *, fixed: bool) -> None:
@@ -72,6 +83,23 @@ def model(preprocessed: str, steps: int) -> None:
     say(folder=str(folder), first=losses[0], last=losses[-1])
 
 
+def train_for(preprocessed: str, seconds: float, device: str) -> None:
+    """Fold 0, its default trainer's steps for so long, the rate falling with the clock; then its own validation."""
+    trainer = _trainer(preprocessed, device, fold=0)
+    first, steps, started, losses = trainer.initial_lr, 0, time.monotonic(), []
+    while (done := (time.monotonic() - started) / seconds) < 1:
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = first * (1 - done) ** 0.9  # its PolyLRScheduler
+        losses.append(float(trainer.train_step(next(trainer.dataloader_train))["loss"]))
+        steps += 1
+        if steps % 50 == 0:
+            print(steps, round(time.monotonic() - started), sum(losses[-50:]) / 50, flush=True)
+    trained = time.monotonic() - started
+    _finish(trainer)
+    trainer.perform_actual_validation(save_probabilities=False)
+    say(steps=steps, trained_s=round(trained), validation=str(Path(trainer.output_folder) / "validation"))
+
+
 def predict(model: str, image: str, out: str, device: str) -> None:
     """A whole case with mirroring, written as a label map, in one process."""
     import torch
@@ -94,14 +122,14 @@ def versions() -> None:
         cuda=torch.version.cuda)
 
 
-def _trainer(preprocessed: str, device: str) -> Any:
-    """A trainer with its network and its batches, on all cases."""
+def _trainer(preprocessed: str, device: str, fold: int | str = "all") -> Any:
+    """A trainer with its network and its batches, on all cases or on those of a fold."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     folder = Path(preprocessed) / NAME
     plans = {**json.loads((folder / f"{PLANS}.json").read_text()), "continue_training": False}
-    trainer = nnUNetTrainer(plans, CONFIGURATION, "all", json.loads((folder / "dataset.json").read_text()),
+    trainer = nnUNetTrainer(plans, CONFIGURATION, fold, json.loads((folder / "dataset.json").read_text()),
                             torch.device(device))
     if device != "cpu":
         torch.backends.cudnn.benchmark = True  # as nnUNetv2_train does
