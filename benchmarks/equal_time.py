@@ -2,10 +2,10 @@
 
     python benchmarks/equal_time.py DATA --nnunet ENV [--minutes 30] [--sides nnunet,seg] [-o FOLDER]
 
-DATA is a data set of the Decathlon with one channel. Fold 0 of nnU-Net's own split, 3d_fullres. nnU-Net's default trainer
-makes its steps from batches of its own worker processes; its rate falls to nothing with the clock, as with `--budget`,
-which is kinder than stopping its schedule of 1000 epochs. Validation (with mirroring) comes after the time on both sides,
-and one measure, `seg evaluate`, judges both.
+DATA is a data set of the Decathlon with one channel. Fold 0 of nnU-Net's own split, 3d_fullres. nnU-Net's default
+trainer makes its steps from batches of its own worker processes; its rate falls to nothing with the clock, as with
+`--budget`, which is kinder than stopping its schedule of 1000 epochs. Validation (with mirroring) comes after the time
+on both sides, and one measure, `seg evaluate`, judges both.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ class Bench:
     def environment(self, workers: int = 0) -> dict[str, str]:
         """nnU-Net's own, without seg's."""
         folders = {f"nnUNet_{name}": str(self.work / name) for name in ("raw", "preprocessed", "results")}
-        return {**folders, "nnUNet_n_proc_DA": str(workers), "OMP_NUM_THREADS": self.threads, "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
+        numbers = {"nnUNet_n_proc_DA": str(workers), "OMP_NUM_THREADS": self.threads}
+        return {**folders, **numbers, "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
 
 
 @frozen(kw_only=True)
