@@ -1,7 +1,7 @@
 """seg beside nnU-Net v2 in one run: same plans, same data, in turn (A B A B …); a table and all figures.
 
     python benchmarks/side_by_side.py --nnunet ENV [--device cpu|cuda] [--parts step,prediction,…] [--quick]
-        [--data DATA] [-o FOLDER]
+        [--data DATA] [--minutes M] [-o FOLDER]
 
 ENV is a virtual environment with nnunetv2 and the same torch. On a CPU with one thread the figures are seconds of the
 processor, on a GPU seconds by the clock; memory is the peak of the process tree. Cases are generated and kept in FOLDER
@@ -36,7 +36,8 @@ def main() -> int:
     (out / "work").mkdir(parents=True, exist_ok=True)
     repeats = 1 if given.quick else 3 if given.device == "cpu" else 2
     bench = Bench(nnunet=given.nnunet.resolve(), work=out / "work", device=given.device, quick=given.quick,
-                  data=given.data and given.data.resolve(), repeats=given.repeats or repeats)
+                  data=given.data and given.data.resolve(), repeats=given.repeats or repeats,
+                  minutes=given.minutes or (0.2 if given.quick else 30 if given.device == "cpu" else 1.5))
     rows: list[Row] = []
     failed = 0
     head, versions = heading(bench)
@@ -62,6 +63,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--parts", type=_parts, default=list(PARTS), help=",".join(PARTS))
     parser.add_argument("--data", type=Path, help="a data set of the Decathlon with one channel, for `training`")
+    parser.add_argument("--minutes", type=float, default=0, help="of `training`, each side [30, on a GPU 1.5]")
     parser.add_argument("--repeats", type=int, default=0, help="of each program in a part [3, on a GPU 2, quick 1]")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all runs")
     parser.add_argument("--keep", action="store_true", help="use the cases and models of the last call again")

@@ -29,6 +29,7 @@ class Bench:
     quick: bool = False
     repeats: int = 3
     threads: str = "1"
+    minutes: float = 30.0  # of training, each side
 
     def ours(self, task: str, **options: Any) -> Run:
         """A task of ours.py."""

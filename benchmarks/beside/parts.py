@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from typing import Any
 from attrs import evolve, frozen
 
 from beside.bench import Bench, Prepared, at, compiled, pair, prepare, skip
-from beside.cases import SEG, Cases, Network, agreement, plan, seg
+from beside.cases import SEG, Cases, Network, agreement, seg
 from beside.processes import Run, in_turn, run
 from beside.table import Row
+from beside.training import training
 
-TRAINERS = {1: "nnUNetTrainer_1epoch", 10: "nnUNetTrainer_10epochs"}
 UNET = (32, 64, 128, 256, 320, 320)
 SMALL_BATCH = 2
 
@@ -222,53 +221,6 @@ def memory(bench: Bench) -> list[Row]:
     remark = "a stub for the network; nnU-Net not run: its logits alone take 11 GB"
     return [Row(part="memory", what=f"{what}: peak", unit="MB", ours=[found.peak_mb], at_most=4096, remark=remark),
             Row(part="memory", what=f"{what}: clock", unit="s", ours=[found.wall_s])]
-
-
-def training(bench: Bench) -> list[Row]:
-    """The same number of epochs on fold 0 of one data set, with its validation: Dice and time, once each."""
-    if bench.data is None and not bench.quick:
-        skip("training: only with --data")
-        return []
-    prepared, epochs = with_splits(bench), 1 if bench.quick else 10
-    here, theirs = at(bench, prepared), prepared.preprocessed / "Dataset001_CT"
-    other = run([bench.nnunet / "bin/nnUNetv2_train", 1, "3d_fullres", 0, "-tr", TRAINERS[epochs], "-device",
-                 bench.device], here.environment(12 if bench.device == "cuda" else 0))
-    out = prepared.raw.with_name("trained")
-    ours = run([SEG, "run", prepared.raw, "-o", out, "--plan", theirs / "nnUNetPlans.json", "--splits",
-                theirs / "splits_final.json", "--config", "3d_fullres", "--fold", 0, "--epochs", epochs,
-                "--device", bench.device])
-    found = json.loads((out / "validation/3d_fullres/fold_0/metrics.json").read_text())
-    made = here.work / f"results/Dataset001_CT/{TRAINERS[epochs]}__nnUNetPlans__3d_fullres/fold_0"
-    said = json.loads((made / "validation/summary.json").read_text())
-    dice = [float(found["mean"]["dice"])], [float(said["foreground_mean"]["Dice"])]
-    what = f"{bench.data.name if bench.data else 'generated'}, fold 0, {epochs} epochs"
-    return [Row(part="training", what=f"{what}: Dice", unit="", ours=dice[0], theirs=dice[1], at_least=0.99),
-            Row(part="training", what=f"{what}: clock", unit="s", ours=[ours.wall_s], theirs=[other.wall_s],
-                remark="training and validation; seg's whole run with check and preprocessing, nnU-Net's without"),
-            _peaks("training", f"{what}: peak memory", {"seg": [ours], "nnU-Net": [other]})]
-
-
-def with_splits(bench: Bench) -> Prepared:
-    """The data set of the trainings, preprocessed for nnU-Net and with its folds; what is there already is kept."""
-    import preprocessing as stages
-
-    work = bench.work / "training"
-    prepared = Prepared(raw=work / "raw/Dataset001_CT", folder=work / "run", preprocessed=work / "preprocessed")
-    if (prepared.preprocessed / "Dataset001_CT/splits_final.json").exists():
-        return prepared
-    shutil.rmtree(work, ignore_errors=True)
-    prepared.raw.parent.mkdir(parents=True)
-    if bench.data is None:
-        Cases(shape=(24, 32, 32), count=6).write(prepared.raw)
-    else:
-        (stages.as_nnunet_raw(bench.data, work / "given") / "Dataset004_Benchmark").rename(prepared.raw)
-        file = prepared.raw / "dataset.json"
-        file.write_text(json.dumps({"name": "Dataset001_CT", **json.loads(file.read_text())}))
-    file = plan(prepared.raw)
-    if bench.quick:
-        Network(patch=(16, 32, 32), batch=2, features=(4, 8)).change(file)
-    at(bench, prepared).theirs("preprocess", data=prepared.raw, out=prepared.preprocessed)
-    return prepared
 
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
