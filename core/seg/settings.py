@@ -40,7 +40,7 @@ class TrainOptions:
 
     steps_per_epoch: int = option(250, "optimiser steps in an epoch", ge=1)
     clip_norm: float = option(12.0, "largest norm of the gradient; 0: any", ge=0)
-    min_steps: int = option(1000, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
+    min_steps: int = option(1500, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
                            choices=("auto", "on", "off"))
 
