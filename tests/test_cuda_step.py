@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from attrs import evolve
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seg import CaseArrays, CaseIndex, Configuration, Labels, Position, Silent
 from seg.losses import DeepSupervision
@@ -15,11 +16,14 @@ from seg_nnunet.loss import DiceCrossEntropy
 from seg_nnunet.recipe import NnUNetRecipe
 from seg_unet.unet import UNet
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
-DEVICE = torch.device("cuda")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LOSSES = pytest.mark.parametrize("loss", [DiceCrossEntropy(), DiceCrossEntropy(top_k=10.0, label_smoothing=0.1)])
+WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "equal", "is_nonzero", "_unique2"}
 PLAIN, IGNORED = Labels(values={"background": 0, "a": 1, "b": 2}), Labels(values={"background": 0, "a": 1, "ignore": 2})
 REGIONS = Labels(values={"background": 0, "whole": (1, 2), "core": 2}, regions_class_order=(1, 2))
+LABELS = pytest.mark.parametrize("labels", [PLAIN, IGNORED, REGIONS], ids=["classes", "ignore", "regions"])
 CERTAIN = NnUNetAugmenter(p_rotation=1.0, p_scaling=1.0, p_noise=1.0, p_blur=1.0, p_brightness=1.0, p_contrast=1.0,
                           p_low_resolution=1.0, p_gamma_inverted=1.0, p_gamma=1.0)
 
@@ -65,8 +69,39 @@ def make_job(folder, labels=PLAIN, loss=None, **changes):
     return evolve(job, **changes)
 
 
-@pytest.mark.parametrize("labels", [PLAIN, IGNORED, REGIONS], ids=["classes", "ignore", "regions"])
-@pytest.mark.parametrize("loss", [DiceCrossEntropy(), DiceCrossEntropy(top_k=10.0, label_smoothing=0.1)])
+class Asked(TorchDispatchMode):
+    """Notes what makes a host wait for a device, on any device: values asked for, and lists that become tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        indices = args[1] if name in ("index", "index_put_") else []
+        if name in WAITING or any(one is not None and one.dtype == torch.bool for one in indices):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@LABELS
+@LOSSES
+def test_nothing_in_a_pass_asks_for_a_value_whatever_the_device(tmp_path, labels, loss):
+    trainer = Trainer.fresh(make_job(tmp_path, labels, loss))
+    batch = trainer.job.make_batch(0)
+    with Asked() as asked:
+        trainer._gradient(batch)
+    assert asked.found == []
+    with Asked() as asked:
+        float(batch.image.sum())
+        torch.tensor([1, 2], device=DEVICE)
+        batch.image[batch.image > 0] = 0
+    assert len(asked.found) >= 3  # it would be seen
+
+
+@cuda
+@LABELS
+@LOSSES
 @pytest.mark.parametrize("recipe", [NnUNetRecipe(), NnUNetRecipe(optimizer="adam", amsgrad=True), BudgetRecipe()])
 def test_no_step_waits_for_the_device(tmp_path, labels, loss, recipe, no_waiting):
     trainer = Trainer.fresh(make_job(tmp_path, labels, loss, recipe=recipe))
@@ -77,6 +112,7 @@ def test_no_step_waits_for_the_device(tmp_path, labels, loss, recipe, no_waiting
     assert trainer.sums[1] == 4
 
 
+@cuda
 @pytest.mark.parametrize("within", [False, True])
 def test_no_batch_waits_for_the_device(tmp_path, no_waiting, within):
     job = make_job(tmp_path)
@@ -88,6 +124,7 @@ def test_no_batch_waits_for_the_device(tmp_path, no_waiting, within):
         assert batch.image.isfinite().all()
 
 
+@cuda
 def test_a_batch_is_that_of_the_cpu_but_for_its_noise(tmp_path):
     job = make_job(tmp_path)
     augmenter = evolve(CERTAIN, p_noise=0.0)
@@ -101,6 +138,7 @@ def test_a_batch_is_that_of_the_cpu_but_for_its_noise(tmp_path):
         assert (one.label.cpu() != other.label).float().mean() < 1e-3
 
 
+@cuda
 @pytest.mark.parametrize("mode", ["on", "off"])
 def test_a_graph_gives_the_weights_of_plain_steps(tmp_path, mode):
     said = []
@@ -114,6 +152,7 @@ def test_a_graph_gives_the_weights_of_plain_steps(tmp_path, mode):
         torch.testing.assert_close(graphed[name], value, rtol=0.05, atol=0.02 if mode == "on" else 1e-3)
 
 
+@cuda
 def test_a_graph_waits_for_nothing_and_takes_each_batch(tmp_path, no_waiting):
     trainer = Trainer.fresh(make_job(tmp_path, options=TrainOptions(graph="on", autocast="off")))
     plain = Trainer.fresh(make_job(tmp_path, options=TrainOptions(graph="off", autocast="off")))
@@ -125,6 +164,7 @@ def test_a_graph_waits_for_nothing_and_takes_each_batch(tmp_path, no_waiting):
         torch.testing.assert_close(found, plain._gradient(batch), rtol=1e-4, atol=1e-5)
 
 
+@cuda
 def test_a_pass_that_waits_keeps_the_plain_step(tmp_path):
     job = make_job(tmp_path, options=TrainOptions(graph="on"))
     inner = job.loss
@@ -143,6 +183,7 @@ def test_a_pass_that_waits_keeps_the_plain_step(tmp_path):
     assert trainer.sums.isfinite().all()
 
 
+@cuda
 def test_resumed_with_fused_optimisers_and_any_layout_it_goes_on(tmp_path):
     job = make_job(tmp_path / "a")
     job.network.to(memory_format=torch.channels_last_3d)

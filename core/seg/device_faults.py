@@ -35,7 +35,7 @@ def told(folder: Path, device: str, where: Callable[[], str]) -> Iterator[None]:
 def device_failed(error: BaseException, found: str, going_on: str, file: str | None = None) -> SegError:
     """The refusal to go on with a device that failed (SEG-R11); `going_on` says what is kept and how to go on."""
     return SegError(Record(
-        code="SEG-R11", found=f"{found}: {tell(error)}", file=file, advice=f"{going_on} If it fails at the same place "
+        code="SEG-R11", found=f"{found}: {_said(error)}", file=file, advice=f"{going_on} If it fails at the same place "
         "again, look for its faults (`nvidia-smi`, `dmesg`), or take another one with --device."), Exit.RESOURCES)
 
 
@@ -62,8 +62,12 @@ def let_go(error: BaseException) -> None:
 
 def _too_small(folder: Path, device: str, where: str, error: BaseException) -> Record:
     free = "other programs" if device == "cpu" else "what else uses the device (`nvidia-smi` shows it)"
-    return Record(code="SEG-R09", found=f"{device} has too little memory {where}: {tell(error)}", file=str(folder),
+    return Record(code="SEG-R09", found=f"{device} has too little memory {where}: {_said(error)}", file=str(folder),
                   advice=f"Close {free}: {_going_on(folder, small=True)} {less_memory(device)}")
+
+
+def _said(error: BaseException) -> str:
+    return tell(error).rstrip(".")
 
 
 def _going_on(folder: Path, *, small: bool = False) -> str:
@@ -72,5 +76,5 @@ def _going_on(folder: Path, *, small: bool = False) -> str:
     if done:
         return f"{again} with what is not validated yet."
     if state is None:
-        return f"{again} at the beginning, for no state was saved yet."
+        return f"{again} from the beginning, for no state was saved yet."
     return f"{again} after step {int(state.stem.split('_')[1])}, whose state is whole ({state.name})."
