@@ -155,6 +155,25 @@ def test_an_optimiser_goes_on_as_if_nothing_had_been(tmp_path, make):
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
 
 
+def test_what_an_optimiser_kept_lies_as_its_parameters_do(tmp_path):
+    def made():
+        network = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
+        return network, torch.optim.AdamW(network.parameters())
+
+    network, optimizer = made()
+    network(torch.ones(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    path = save_state(tmp_path, 1, optimizer_state(optimizer)[0], {})
+    other, restored = made()
+    restore_optimizer(restored, load_state(path)[0], {})
+    for parameter, before in zip(other.parameters(), network.parameters(), strict=True):
+        for key in ("exp_avg", "exp_avg_sq"):
+            value = restored.state[parameter][key]
+            assert value.stride() == parameter.stride()
+            assert torch.equal(value, optimizer.state[before][key])
+            assert not value.requires_grad
+
+
 def test_an_optimiser_before_its_first_step(tmp_path):
     optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
     assert optimizer_state(optimizer) == ({}, {})

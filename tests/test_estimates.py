@@ -1,13 +1,15 @@
 """What a run will take is said before, and grows with what it is for."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from attrs import evolve
 
 from seg import Configuration, Description, Fingerprint, Labels, Plan, SegError
-from seg.estimates import Estimate, estimate, format_bytes, format_seconds
+from seg.estimates import Estimate, _step_bytes, estimate, format_bytes, format_seconds, too_large
 from seg.settings import Settings
 from seg_nnunet.loss import DiceCrossEntropy
 from seg_unet.unet import UNet
@@ -29,15 +31,20 @@ SETTINGS = Settings(configurations=("3d_fullres",), folds=("0",), epochs=10, dev
 
 
 class Planner:
+    vram_gb = 8.0
+
     def reductions(self, configuration):
         yield evolve(configuration, batch=1), "half the batch"
 
 
-def of(settings=SETTINGS, plan=PLAN, **loss):
+def of(settings=SETTINGS, plan=PLAN, training="nowhere", **loss):
     folder = SimpleNamespace(plan=lambda: plan, fingerprint=lambda: FINGERPRINT, path="runs/d",
-                             splits=lambda: [{}] * 5)
-    return estimate(folder, settings, SimpleNamespace(planner=Planner(), architecture=UNet(),
-                                                       loss=DiceCrossEntropy(**loss)))
+                             splits=lambda: [{}] * 5, training=lambda name, fold: Path(training) / name / fold)
+    return estimate(folder, settings, components(**loss))
+
+
+def components(**loss):
+    return SimpleNamespace(planner=Planner(), architecture=UNet(), loss=DiceCrossEntropy(**loss))
 
 
 @pytest.mark.parametrize(("count", "text"), [
@@ -105,3 +112,57 @@ def test_a_length_in_epochs_has_no_time_and_a_budget_has():
 def test_a_loss_that_takes_whole_batches_takes_their_memory():
     large = evolve(PLAN, configurations={"3d_fullres": evolve(FULL, batch=64)})
     assert of(plan=large, top_k=10).memory_bytes > of(plan=large).memory_bytes
+
+
+VALUES = UNet().feature_map_size(TOPOLOGY, FULL.patch, 2)
+
+
+@pytest.fixture
+def device_of(monkeypatch):
+    """Stub a device of so many bytes: the CPU, which the estimate then takes for one with a memory of its own."""
+    return lambda total: monkeypatch.setattr("seg.estimates.total_memory", lambda _: total)
+
+
+def test_what_a_device_can_never_hold_is_refused_with_the_option_that_helps(device_of, tmp_path):
+    device_of(2 * 2 * VALUES // 2)
+    found = of(training=tmp_path)
+    with pytest.raises(SegError) as caught:
+        found.refuse_without_memory()
+    (record,) = caught.value.records
+    assert (record.code, caught.value.exit_code) == ("SEG-R09", 5)
+    assert "32×32×32, batch 2" in record.expected
+    target = float(record.advice.partition("planner.vram_gb=")[2].partition(", ")[0])
+    assert 0 < target < 8
+    done = tmp_path / "3d_fullres" / "0"
+    done.mkdir(parents=True)
+    (done / "done.json").touch()  # what is trained asks for nothing
+    of(training=tmp_path).refuse_without_memory()
+
+
+def test_what_may_fit_is_not_refused(device_of):
+    for total in (2 * 2 * VALUES * 2, 0):
+        device_of(total)
+        of().refuse_without_memory()
+        assert too_large(components(), PLAN, FULL, SETTINGS) is None
+
+
+def test_with_a_budget_the_smallest_form_is_what_must_fit_and_several_devices_share_a_batch(device_of):
+    device_of(2 * 2 * VALUES - 1)
+    assert too_large(components(), PLAN, FULL, SETTINGS)
+    assert too_large(components(), PLAN, FULL, evolve(SETTINGS, epochs=0, budget_s=9.0)) is None
+    assert too_large(components(), PLAN, FULL, evolve(SETTINGS, device="cpu,cpu")) is None
+
+
+def test_the_memory_of_a_device_is_told_beside_what_it_has(device_of):
+    device_of(80 * 10**9)
+    assert "of its 80.0 GB" in of().lines()[-1]
+    assert "device" not in ESTIMATE.lines()[-1]
+
+
+def test_in_16_bits_a_feature_map_takes_half(monkeypatch):
+    found = []
+    for short in (False, True):
+        monkeypatch.setattr("seg.estimates.is_16_bit", lambda *_, short=short: short)
+        found.append(_step_bytes(components(), PLAN, FULL, SETTINGS, torch.device("cuda")))
+    loss = 2 * 16 * 2 * 32**3
+    assert found == [2 * 8 * VALUES + loss, 2 * 4 * VALUES + loss]

@@ -164,3 +164,21 @@ def test_the_nearest_label_is_that_of_the_nearest_voxel(patch: tuple[int, ...], 
     sure = np.abs(where % 1 - 0.5).min(axis=-1) > 1e-3
     expected = label.numpy()[tuple(np.moveaxis(np.rint(where).astype(int), -1, 0))]
     np.testing.assert_array_equal(found.view(patch3).numpy()[sure], expected[sure])
+
+
+@pytest.mark.parametrize("patch", [(6, 9, 8), (9, 8)])
+def test_samples_at_once_are_those_one_by_one(patch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other devices take all samples at once, by an index that lies there."""
+    case, dims = random_case(), len(patch)
+    by = np.stack([matrix(dims, 20, 1.2), np.eye(dims), matrix(dims, -9, 0.8), matrix(dims, 5, 1.0)])
+    where = [Position(case=0, start=(start, 2, 3)) for start in range(4)]
+    flips = np.array([[True] * dims, [False] * dims, [True] * dims, [False, *[True] * (dims - 1)]])
+    made = []
+    for at_once in (False, True):
+        if at_once:
+            monkeypatch.setattr(_spatial, "_groups", lambda rows, _: [(rows, torch.from_numpy(rows))])
+        image, label = _spatial.patches([case], where, patch, by, CPU)
+        _spatial.mirror((image, label), flips)
+        made.append((image, label))
+    torch.testing.assert_close(made[0][0], made[1][0], atol=1e-5, rtol=1e-5)
+    assert torch.equal(made[0][1], made[1][1])

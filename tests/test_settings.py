@@ -129,6 +129,14 @@ def test_only_what_changes_results_differs():
     assert len(differences(FULL, Settings())) == 9
 
 
+def test_whether_a_step_is_recorded_decides_nothing():
+    other = evolve(FULL, train=evolve(FULL.train, graph="off"))
+    assert differences(FULL, other) == []
+    assert other.train.deciding == FULL.train.deciding == {
+        "steps_per_epoch": 250, "clip_norm": 1.0, "min_steps": 1000, "autocast": "auto"}
+    assert len(differences(FULL, evolve(FULL, train=TrainOptions()))) == 1
+
+
 @pytest.mark.parametrize("code", ["RAS", "LPI", "SAR", ""])
 def test_orientations(code):
     assert read_settings(None, [f"data.reorient={code}"], {}).data.reorient == code

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from seg.errors import Exit, Record, SegError
+
+NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED",
+             "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+"""What torch says where the memory is too small, but raises no error of its own for it."""
+FAILED = ("CUDA error", "HIP error", "unspecified launch failure", "device-side assert", "uncorrectable ECC",
+          "no CUDA-capable device", "CUDNN_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_EXECUTION_FAILED")
+"""What torch says of a device that failed; from 2.8 on it mostly raises `torch.AcceleratorError`."""
 
 
 def choose_devices(name: str) -> tuple[torch.device, ...]:
@@ -63,11 +71,51 @@ def is_16_bit(device: torch.device, mode: str) -> bool:
     return mode == "on" or (mode == "auto" and has_bfloat16(device))
 
 
-def autocast(device: torch.device, mode: str) -> AbstractContextManager[Any]:
-    """16-bit arithmetic as `mode` (on, off, auto) says; `auto` is on where the device has bfloat16."""
+def autocast(device: torch.device, mode: str, *, cache: bool = True) -> AbstractContextManager[Any]:
+    """16-bit arithmetic as `mode` (on, off, auto) says; `auto` is on where the device has bfloat16.
+
+    Without `cache` weights are rounded wherever they are used, and not once for all uses.
+    """
     if is_16_bit(device, mode):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=cache)
     return nullcontext()
+
+
+@contextmanager
+def training_arithmetic(device: torch.device) -> Iterator[None]:
+    """Meanwhile cuDNN tries which of its algorithms is the fastest for each shape, and float32 products are TF32.
+
+    On CUDA alone. Convolutions in float32 are TF32 anyway, unless somebody told torch otherwise. Not for longer than a
+    training: resampling is a matrix product too, and there TF32 would be seen.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
+def unfuse_where_needed(optimizer: torch.optim.Optimizer) -> None:
+    """Leave torch's fused optimisers for groups of parameters that they refuse: those laid out unlike their gradients.
+
+    To be called once, with the first gradients there (ATen/native/ForeachUtils.h says what fits).
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused") and not all(one.grad is None or _alike(one, one.grad) for one in group["params"]):
+            group["fused"] = None  # torch's own choice
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    layouts = [torch.contiguous_format, *{4: [torch.channels_last], 5: [torch.channels_last_3d]}.get(one.dim(), [])]
+    dense = any(one.is_contiguous(memory_format=layout) for layout in layouts)
+    strides = zip(one.shape, one.stride(), other.stride(), strict=True)
+    return dense and one.dtype == other.dtype and all(size == 1 or a == b for size, a, b in strides)
 
 
 def describe_device(device: torch.device) -> str:
@@ -91,10 +139,28 @@ def free_memory(device: torch.device) -> int:
     return int(row.split()[1]) * 1024
 
 
+def total_memory(device: torch.device) -> int:
+    """Bytes that a CUDA device has in all; 0 where that cannot be asked: for other devices, and without CUDA."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return 0
+    return int(torch.cuda.mem_get_info(device)[1])
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of a device is too small."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY))
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether an error says that the device itself failed or is gone, so that nothing more can be computed on it.
+
+    What it held is lost, and in this process CUDA mostly stays unusable. Too little memory is no such failure.
+    """
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    kind = getattr(torch, "AcceleratorError", ())  # from torch 2.8 on
+    return isinstance(error, kind) or any(text in str(error) for text in FAILED)
 
 
 def keep_freed_memory() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from attrs import frozen
 
 from seg.cascades import trainings
-from seg.device import choose_devices, describe_device
+from seg.device import choose_devices, describe_device, is_16_bit, total_memory
+from seg.device_faults import less_memory
 from seg.errors import Exit, Record, SegError
 from seg.models import Configuration, Fingerprint, Plan
 from seg.runfolder import Components, RunFolder
@@ -21,6 +24,8 @@ BYTES_IMAGE, BYTES_LABEL, BYTES_LOGIT, BYTES_WEIGHT = 4, 2, 2, 4
 PROGRAM_BYTES = 400_000_000  # Python, torch and SimpleITK before any work
 BYTES_A_VALUE = 8  # each feature map is kept for the way back before and after its norm, in single precision
 PART_BYTES = 2 << 30  # of feature maps that a part of a batch may take on a CPU
+LEAST_A_VALUE = 2  # bytes: kept once, in 16 bits
+LOSS_BYTES = 16  # of each logit of the finest output: logits, logarithms, probabilities, targets, in single precision
 WEIGHT_COPIES = 5  # weights, gradient, two moments, running mean
 
 
@@ -35,6 +40,8 @@ class Estimate:
     memory_bytes: int
     device: str
     folder: str
+    device_bytes: int = 0  # of memory that the device has; 0: it shares the machine's, or is not known
+    too_large: tuple[Record, ...] = ()  # the configurations that cannot fit the device
 
     def lines(self) -> list[str]:
         """The estimate in words."""
@@ -42,8 +49,18 @@ class Estimate:
         return [
             f"device {self.device}; run folder {self.folder}",
             f"{self.trainings} training{'s' if self.trainings != 1 else ''} of {self.length} each{total}",
-            f"disk about {format_bytes(self.disk_bytes)}, memory about {format_bytes(self.memory_bytes)}",
+            f"disk about {format_bytes(self.disk_bytes)}, {self._memory()}",
         ]
+
+    def _memory(self) -> str:
+        about = f"about {format_bytes(self.memory_bytes)}"
+        return f"memory of the device {about} of its {format_bytes(self.device_bytes)}" if self.device_bytes else (
+            f"memory {about}")
+
+    def refuse_without_memory(self) -> None:
+        """Raise SegError (exit 5) where a configuration is to be trained that cannot fit the memory of the device."""
+        if self.too_large:
+            raise SegError(list(self.too_large), Exit.RESOURCES)
 
     def refuse_without_space(self, folder: Path) -> None:
         """Raise SegError (exit 5) where the disk of `folder` has less room than the run needs."""
@@ -67,17 +84,46 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
     device = choose_devices(settings.device)[0]
-    step = max(_step_bytes(components, plan, item, settings, on_cpu=device.type == "cpu") for item in chosen)
+    step = max(_step_bytes(components, plan, item, settings, device) for item in chosen)
+    held, total = max(sum(size) for size in sizes), total_memory(device)
+    waiting = [plan.configurations[name] for name, wanted in folds.items() if total and any(
+        not (folder.training(name, fold) / "done.json").exists() for fold in wanted)]
     disk = sum(sum(size) for size in sizes) + kept + WEIGHT_COPIES * 2 * weights * count
     return Estimate(
         length=length,
         trainings=count,
         train_s=settings.budget_s or None,
         disk_bytes=disk,
-        memory_bytes=PROGRAM_BYTES + step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
+        memory_bytes=PROGRAM_BYTES + step + (min(held, total // 2) if total else held) + WEIGHT_COPIES * weights,
         device=describe_device(device),
         folder=str(folder.path),
+        device_bytes=total,
+        too_large=tuple(filter(None, (too_large(components, plan, item, settings) for item in waiting))),
     )
+
+
+def too_large(components: Components, plan: Plan, configuration: Configuration, settings: Settings) -> Record | None:
+    """The fault of a configuration that cannot be trained on the chosen device, which is CUDA; None where it may be.
+
+    Only what can never fit is refused: its feature maps, each kept once in 16 bits, and the weights are more than the
+    whole memory of the device. What fits only if nobody else uses the device is tried.
+    """
+    devices = choose_devices(settings.device)
+    total = total_memory(devices[0])
+    if not total:
+        return None
+    forms, classes = _forms(components, configuration, settings), len(plan.description.labels.values)
+    least = min(-(-form.batch // len(devices)) * LEAST_A_VALUE * components.architecture.feature_map_size(
+        form.topology, form.patch, classes) + _weight_bytes(form) for form in forms)
+    if least <= total:
+        return None
+    planned = float(getattr(components.planner, "vram_gb", 0.0))
+    likely = _step_bytes(components, plan, configuration, settings, devices[0])
+    target = f"{math.floor(9 * planned * total / likely) / 10:g}" if planned else "…"
+    return Record(code="SEG-R09", found=f"{describe_device(devices[0])} has {format_bytes(total)} of memory",
+                  expected=f"more than {format_bytes(least)} for a step of {configuration.name} (patch "
+                  f"{'×'.join(map(str, configuration.patch))}, batch {configuration.batch})",
+                  advice=less_memory(str(devices[0]), target))
 
 
 def batch_parts(batch: int, values: int) -> int:
@@ -131,16 +177,28 @@ def _weight_bytes(configuration: Configuration) -> int:
 
 
 def _step_bytes(
-    components: Components, plan: Plan, configuration: Configuration, settings: Settings, *, on_cpu: bool
+    components: Components, plan: Plan, configuration: Configuration, settings: Settings, device: torch.device
 ) -> int:
     """Bytes of the feature maps that are kept at a time in one step."""
-    labels, forms = plan.description.labels, [configuration]
-    parted = on_cpu and isinstance(components.loss.build(labels, configuration), PartedCriterion)
-    if settings.budget_s:
-        forms += [form for form, _ in components.planner.reductions(configuration)]
+    labels = plan.description.labels
+    parted = device.type == "cpu" and isinstance(components.loss.build(labels, configuration), PartedCriterion)
     sizes = []
-    for form in forms:
+    for form in _forms(components, configuration, settings):
         values = components.architecture.feature_map_size(form.topology, form.patch, len(labels.values))
         at_once = -(-form.batch // batch_parts(form.batch, values)) if parted else form.batch
-        sizes.append(at_once * values * BYTES_A_VALUE)
+        sizes.append(at_once * _sample_bytes(form, values, settings, device))
     return min(sizes)
+
+
+def _sample_bytes(form: Configuration, values: int, settings: Settings, device: torch.device) -> int:
+    """Bytes that are kept of one sample with so many feature map values."""
+    if device.type == "cpu":
+        return values * BYTES_A_VALUE
+    kept = BYTES_A_VALUE // 2 if is_16_bit(device, settings.train.autocast) else BYTES_A_VALUE
+    return values * kept + LOSS_BYTES * form.topology.outputs * math.prod(form.patch)
+
+
+def _forms(components: Components, configuration: Configuration, settings: Settings) -> Sequence[Configuration]:
+    """The configuration, and what a budget of time may make of it."""
+    further = components.planner.reductions(configuration) if settings.budget_s else ()
+    return [configuration, *(form for form, _ in further)]

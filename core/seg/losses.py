@@ -6,6 +6,7 @@ B batch, K outputs, then the axes of the patch. Labels are ids, int64 (B, *patch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,7 +77,8 @@ def one_hot(label: Tensor, outputs: int) -> Tensor:
 
 def region_maps(label: Tensor, labels: Labels) -> Tensor:
     """Ids (B, *patch) as float32 maps (B, R, *patch), one for each region in declared order."""
-    maps = [torch.isin(label, torch.tensor(ids, device=label.device)) for ids in labels.foreground.values()]
+    # one comparison for each id: a table of ids would have to come from the host, which then waits for the device
+    maps = [reduce(torch.logical_or, [label == one for one in ids]) for ids in labels.foreground.values()]
     return torch.stack(maps, 1).float()
 
 

@@ -25,11 +25,13 @@ from torch import Tensor, nn
 
 from seg.blocks import channels_last
 from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, save_state, separate
-from seg.device import autocast
+from seg.device import autocast, is_16_bit, training_arithmetic, unfuse_where_needed
+from seg.device_faults import told
 from seg.distributed import Ranks
 from seg.errors import Exit, Record, SegError
 from seg.events import EpochEnded
 from seg.files import write_text
+from seg.graphs import Candidate, CudaRecorder, Pass, faster_pass, obstacle
 from seg.kinds import Augmenter, Batch, CaseArrays, CaseIndex, Sampler
 from seg.losses import DeepSupervision
 from seg.models import Configuration
@@ -110,6 +112,8 @@ class Trainer:
     sums: Tensor = attrs.field(factory=lambda: torch.zeros(2))  # of this epoch: loss, steps whose loss is a number
     saved_at: float = -1e9
     save_took: float = 0.0
+    recorded: Pass | None = None  # does what `_gradient` does
+    moved: bool = False  # whether the optimiser made a step
 
     @classmethod
     def begin(cls, job: Job) -> Trainer:
@@ -149,22 +153,48 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> None:
         """One step of the optimiser. Nothing here waits for the device, except where no step may be lost."""
-        job = self.job
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(batch)
-        norm = nn.utils.clip_grad_norm_(job.network.parameters(), job.options.clip_norm or math.inf)
-        usable = torch.isfinite(loss) & torch.isfinite(norm)
-        for parameter in job.network.parameters():  # a bad step must not spoil the weights: its gradient becomes 0
-            if parameter.grad is not None:
-                parameter.grad = torch.where(usable, parameter.grad, 0.0)
+        found = (self.recorded or self._gradient)(batch)
+        if not self.moved:
+            unfuse_where_needed(self.optimizer)
+            self.moved = True
         self.optimizer.step()
-        self.sums += torch.stack([torch.where(usable, loss, 0.0), usable.float()])
+        self.sums += found
         self.step += 1
         if self.mean:
             self._average()
+
+    def record(self, say: Callable[[str], None]) -> None:
+        """Have gradients come from a CUDA graph where that is possible, right and faster; a line says whether."""
+        job, mode = self.job, self.job.options.graph
+        reason = obstacle(job.device, job.network, parts=job.parts, ranks=job.ranks.count)
+        if reason and mode == "on":
+            say(f"CUDA graph: not used: {reason}")
+        if reason or mode == "off" or self.finished:
+            return
+        begun = time.monotonic()
+        candidate = Candidate(work=self._gradient, network=job.network, batch=job.make_batch(self.step),
+                              bits=16 if is_16_bit(job.device, job.options.autocast) else 32)
+        found = faster_pass(candidate, CudaRecorder(device=job.device), say, forced=mode == "on")
+        self.recorded = None if found is candidate.work else found
+        self.seconds += time.monotonic() - begun
+
+    def _gradient(self, batch: Batch) -> Tensor:
+        """Leave the gradient of a batch in the parameters, clipped; give its loss, and 1 if that is a number, else 0s.
+
+        A bad batch must not spoil the weights: its gradient becomes 0. Whether it is bad the host does not ask.
+        """
+        network = self.job.network
+        network.zero_grad(set_to_none=True)
+        loss = self._backward(batch)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.job.options.clip_norm or math.inf)
+        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(bad, 0.0)
+        return torch.stack([loss.masked_fill(bad, 0.0), (~bad).float()])
 
     def _backward(self, batch: Batch) -> Tensor:
         """The loss of the batch, part by part, and its gradient in the parameters."""
@@ -182,7 +212,8 @@ class Trainer:
         return total
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
-        with autocast(self.job.device, self.job.options.autocast):
+        # a graph must hold the rounding of the weights itself; no network of ours uses one twice
+        with autocast(self.job.device, self.job.options.autocast, cache=self.job.device.type != "cuda"):
             outputs: list[Tensor] = self.job.network(images)
             return outputs
 
@@ -246,14 +277,18 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and the state saved.
-        SegError: the loss is no number any more (exit 3), the disk is full (exit 5).
+        SegError: the loss is no number any more (exit 3), the disk is full, or the device failed or has too little
+            memory (exit 5).
     """
     trainer = Trainer.begin(job)
     log = _Log(job.folder / "metrics.jsonl", trainer.epoch, leads=job.ranks.leads)
     total = max(1, round(job.length.seconds)) if job.length.seconds else job.length.steps
     progress.start(f"train {job.configuration.name}", total)
     progress.advance(round(trainer.seconds) if job.length.seconds else trainer.step)
-    with _signals() as stopped, _batches(job, trainer.step) as next_batch:
+    with training_arithmetic(job.device):
+        trainer.record(progress.say)
+    with (training_arithmetic(job.device), told(job.folder, str(job.device), lambda: f"at step {trainer.step + 1}"),
+          _signals() as stopped, _batches(job, trainer.step) as next_batch):
         trainer.seconds, _ = job.ranks.agree(trainer.seconds, 0)
         clock = time.monotonic()
         while not trainer.finished:
@@ -268,6 +303,7 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
             if number:
                 trainer.save()
                 raise Interrupted(number)
+    trainer.recorded = None  # its memory serves what comes next
     trainer.save()
     return trainer.weights()
 

@@ -103,9 +103,10 @@ def _channelwise(image: Tensor, factor: Array, change: Callable[[Tensor, Tensor]
         for row, value in zip(rows.tolist(), factors, strict=True):
             change(channels[row : row + 1], value[None])
     elif len(rows):
-        part = channels[rows.tolist()]
+        places = torch.from_numpy(rows).to(image.device, non_blocking=True)  # for a list the host would wait
+        part = channels[places]
         change(part, factors)
-        channels[rows.tolist()] = part
+        channels[places] = part
 
 
 def _blurred(part: Tensor, axis: int, sigma: float) -> Tensor:

@@ -48,10 +48,9 @@ def patches(
         where = positions[entry]
         for into, patch_of_one in zip(made, _cut(cases[where.case], where.start, patch3), strict=True):
             into[entry] = patch_of_one
-    for group in _groups(np.flatnonzero(moved), device):
-        entries = [positions[entry] for entry in np.arange(len(positions))[group].tolist()]
-        found = [(cases[where.case], where.start) for where in entries]
-        for into, patches_of_group in zip(made, _transformed(found, patch3, matrix[group], device, nearest=nearest),
+    for entries, group in _groups(np.flatnonzero(moved), device):
+        found = [(cases[positions[entry].case], positions[entry].start) for entry in entries.tolist()]
+        for into, patches_of_group in zip(made, _transformed(found, patch3, matrix[entries], device, nearest=nearest),
                                            strict=True):
             into[group] = patches_of_group
     image, *labels = made
@@ -64,7 +63,7 @@ def mirror(arrays: Sequence[Tensor], flips: NDArray[np.bool_]) -> None:
         if combination.any():
             rows = np.flatnonzero((flips == combination).all(axis=1))
             axes = [int(axis) - flips.shape[1] for axis in np.flatnonzero(combination)]
-            for group in _groups(rows, arrays[0].device):
+            for _, group in _groups(rows, arrays[0].device):
                 for array in arrays:
                     array[group] = array[group].flip(axes)
 
@@ -74,11 +73,15 @@ def _cut(case: CaseArrays, start: Sequence[int], size: Sequence[int]) -> list[Te
     return [*cut_patch(case, start, size), *([] if case.previous is None else [cut_previous(case, start, size)])]
 
 
-def _groups(rows: NDArray[np.int64], device: torch.device) -> list[list[int]] | list[slice]:
-    """Samples to work on together: one by one on a processor, whose cache is small, else all at once."""
+def _groups(rows: NDArray[np.int64], device: torch.device) -> list[tuple[NDArray[np.int64], slice | Tensor]]:
+    """Samples to work on together, and what takes them out of a batch.
+
+    One by one on a processor, whose cache is small, else all at once, by an index that is on the device: for a list the
+    host would wait.
+    """
     if device.type == "cpu":
-        return [slice(row, row + 1) for row in rows.tolist()]
-    return [rows.tolist()] if len(rows) else []
+        return [(rows[at : at + 1], slice(row, row + 1)) for at, row in enumerate(rows.tolist())]
+    return [(rows, torch.from_numpy(rows).to(device, non_blocking=True))] if len(rows) else []
 
 
 def _transformed(

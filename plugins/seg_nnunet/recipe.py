@@ -32,15 +32,20 @@ class NnUNetRecipe:
     warm_up: float = option(0.0, "part of the training in which the rate rises from 0, step by step", ge=0.0, le=0.9)
 
     def make_optimizer(self, network: torch.nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of all parameters of `network`."""
-        from torch import optim
+        """The optimiser of all parameters of `network`; on CUDA one that takes all of them at once."""
+        from torch import optim, zeros_like
 
         parameters, rate, decay = list(network.parameters()), self.learning_rate, self.weight_decay
-        if self.optimizer == "sgd":
-            return optim.SGD(parameters, lr=rate, momentum=self.momentum, nesterov=self.momentum > 0,
-                             weight_decay=decay)
-        kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
-        return kind(parameters, lr=rate, weight_decay=decay, amsgrad=self.amsgrad)
+        fused = all(one.is_cuda and one.is_floating_point() for one in parameters) or None  # None: torch's choice
+        if self.optimizer != "sgd":
+            kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
+            return kind(parameters, lr=rate, weight_decay=decay, amsgrad=self.amsgrad, fused=fused)
+        made = optim.SGD(parameters, lr=rate, momentum=self.momentum, nesterov=self.momentum > 0, weight_decay=decay,
+                         fused=fused)
+        if fused and self.momentum:  # torch's cannot begin with one parameter later than with the others
+            for one in parameters:
+                made.state[one]["momentum_buffer"] = zeros_like(one)
+        return made
 
     def rate(self, step: float, epoch: float) -> float:
         """The learning rate: it rises with `step` and then falls with `epoch`, both the part done, 0 to 1."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from seg.contracts import blamed, contract_error
+from seg.device_faults import let_go, told
 from seg.errors import SegError
 from seg.models import Evaluation
 from seg.progress import Progress
@@ -47,6 +48,7 @@ def _execute(jobs: dict[TrainingJob, Fold], progress: Progress) -> None:
             train_and_validate(jobs[job], progress)
         except Exception as error:
             raised.append(error)
+            let_go(error)
             raise
 
     try:
@@ -70,8 +72,9 @@ def train_and_validate(fold: Fold, progress: Progress) -> None:
 
 
 def validated(fold: Fold, progress: Progress) -> Evaluation:
-    """`validate_fold`, with its time noted."""
-    with timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}"):
+    """`validate_fold`, with its time noted, and a device that fails told."""
+    with (told(fold.path, "the device", lambda: "in validation"),
+          timed(fold.folder, f"validate {fold.configuration} fold {fold.fold}")):
         return validate_fold(fold, progress)
 
 

@@ -14,7 +14,8 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 
 from seg.convert import load_json, write_json
-from seg.device import is_out_of_memory
+from seg.device import is_device_failure, is_out_of_memory
+from seg.device_faults import device_failed
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.events import CasePredicted
 from seg.files import digest_file, digest_json, whole_file
@@ -186,6 +187,9 @@ class _Work:
             self.records[case.id] = [_named(record, case) for record in error.records]
             self.progress.advance()
         except Exception as error:
+            if is_device_failure(error):
+                raise device_failed(error, "the device failed", "What is written is kept; the same command goes on.",
+                                    str(case.images[0])) from error
             if not is_out_of_memory(error):
                 raise
             self.records[case.id] = [Record(

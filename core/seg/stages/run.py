@@ -93,6 +93,7 @@ def run(
             for line in costs.lines():
                 progress.say(line)
             costs.refuse_without_space(folder.path)
+            costs.refuse_without_memory()
             selection = None
             if not dry_run:
                 found, selection = _train_and_validate(folder, settings, components, report, progress,

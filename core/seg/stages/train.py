@@ -21,9 +21,10 @@ from seg.choice import OURS
 from seg.contracts import FirstBatch, FirstPositions, blamed, build_network, loss_weights, try_loss, try_network
 from seg.convert import from_data, load_json, read_json, to_data, write_json
 from seg.device import choose_device, choose_devices, free_memory, keep_freed_memory
+from seg.device_faults import told
 from seg.distributed import Ranks, leading, meeting
 from seg.errors import Exit, Record, SegError, usage_error
-from seg.estimates import batch_parts
+from seg.estimates import batch_parts, too_large
 from seg.executing import command_of_seg, lifeline
 from seg.files import digest_file, digest_json, locked, turn, write_bytes
 from seg.kinds import CaseArrays
@@ -90,7 +91,7 @@ class Fold:
         settings, uses = self.settings, uses or self.components.uses
         store = self.store.manifest
         planned = attrs.evolve(self.planned, reasons={})  # other words are no other plan
-        parts = [to_data(store), to_data(planned), to_data(settings.train), settings.seed, settings.epochs,
+        parts = [to_data(store), to_data(planned), settings.train.deciding, settings.seed, settings.epochs,
                  settings.budget_s, members(self.folder.splits(), self.fold, store.cases)[0],
                  *(to_data(uses[kind]) for kind in DECIDING),
                  {case: handed.digest for case, handed in previous_predictions(self).items()}]
@@ -127,7 +128,8 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
 
     Raises:
         SegError: the case store is not complete (exit 3); the folder holds a training of something else (exit 2), or
-            one that was begun with another version of a plugin (exit 6); another process works in it (exit 5).
+            one that was begun with another version of a plugin (exit 6); another process works in it, or the device
+            is too small for it, or failed (exit 5).
         Interrupted: a signal stopped it, its state is saved.
     """
     progress = progress or Silent()
@@ -140,7 +142,10 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
     device = devices[0]
     if device.type == "cpu":
         keep_freed_memory()
+    if fault := too_large(fold.components, fold.plan, fold.planned, fold.settings):
+        raise SegError(fault, Exit.RESOURCES)
     with ExitStack() as files:
+        files.enter_context(told(fold.path, str(device), lambda: "before or after the steps"))
         files.enter_context(locked(fold.path))  # against a process of a run that was killed
         write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
         data = _data(fold, device, files)
@@ -159,6 +164,7 @@ def join_fold(fold: Fold, ranks: Ranks, place: Path, progress: Progress) -> None
     """Work on a share of each batch of a training that another process leads (see `seg.distributed`)."""
     device = choose_device(fold.settings.device)
     with ExitStack() as files:
+        files.enter_context(told(fold.path, str(device), lambda: "before or after the steps"))
         files.enter_context(meeting(ranks, place, device))
         train(_job(fold, _data(fold, device, files), device, 0.0, ranks), progress)
 
