@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -86,7 +87,23 @@ def test_voting_on_all_cells_is_the_same_as_on_the_mixed_ones() -> None:
     place, fraction = _spatial._places(matrix(3, 20, 0.9)[None], np.array([[13.0, 9.0, 8.0]]), (6, 5, 4),
                                        label.shape, CPU)
     assert torch.equal(_spatial._vote(_spatial._corners(label.view(-1), place, strides), fraction),
-                       _spatial._voted(label.view(-1), place, fraction, strides))
+                       _spatial._voted(label.view(-1), place, fraction, strides,
+                                       _spatial._cells(label, 3).view(-1)))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_cells_of_one_label_are_those_whose_corners_agree(dims: int) -> None:
+    label = random_case(2).label.repeat_interleave(3, 1)
+    cells = _spatial._cells(label, dims)
+    inner = label[..., *[slice(0, -1)] * dims]
+    corners = torch.stack([label[..., *[slice(step, n - 1 + step) for step, n in zip(steps, label.shape[-dims:],
+                                                                                     strict=True)]]
+                           for steps in itertools.product((0, 1), repeat=dims)])
+    same = (corners == corners[0]).all(0)
+    assert same.any()
+    assert not same.all()
+    assert torch.equal(cells[..., *[slice(0, -1)] * dims], torch.where(same, inner, _spatial.MIXED))
+    assert (cells[..., -1] == _spatial.MIXED).all()
 
 
 def test_samples_transformed_together_equal_single_ones() -> None:

@@ -7,7 +7,8 @@ voxels of n boxes along them. Where D is two, the slices of a volume share one t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -19,6 +20,7 @@ from seg import CaseArrays, Position, cut_patch, cut_previous
 
 SLAB = 131072  # voxels that are interpolated at once on a processor
 SLACK = 1e-2  # voxels by which a box is wider than its samples, against rounding
+MIXED = -32768  # no label
 BORDER = 2  # voxels outside a case that stand for all that is outside: linear interpolation reads two
 
 
@@ -108,14 +110,17 @@ def _transformed(
     voxels = len(found) * math.prod(box)
     strides = [math.prod(box[axis + 1 :]) for axis in range(dims)]
     made = [box.new_empty((*box.shape[:-dims], *inner)) for box in boxes]
+    by_cell = device.type == "cpu" and not nearest  # elsewhere, to ask which cells are mixed would make the host wait
+    uniform = [_cells(box, dims).view(-1, voxels) if by_cell and not box.is_floating_point() else None for box in boxes]
     for first, slab in _slabs(inner, device):
         shift = np.zeros(dims)
         shift[0] = first + (slab[0] - inner[0]) / 2
         place, fraction = _places(matrix, centre + matrix @ shift, slab, box, device)
-        for source, target in zip(boxes, made, strict=True):
-            value = _interpolated if source.is_floating_point() else _nearest if nearest else _voted
+        for source, cells, target in zip(boxes, uniform, made, strict=True):
             targets = target.view(-1, len(found), *inner).narrow(2, first, slab[0])
-            for row, into in zip(source.view(-1, voxels), targets, strict=True):
+            for number, (row, into) in enumerate(zip(source.view(-1, voxels), targets, strict=True)):
+                value = (_interpolated if source.is_floating_point() else _nearest if nearest
+                         else partial(_voted, cells=None if cells is None else cells[number]))
                 into.copy_(value(row, place, fraction, strides).view(into.shape))
     return [one.movedim(one.dim() - dims - 1, 0) for one in made]
 
@@ -194,24 +199,52 @@ def _nearest(label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: 
     return label.index_select(0, place + steps)
 
 
-def _voted(label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+def _cells(labels: Tensor, dims: int) -> Tensor:
+    """For each voxel the label that all corners of the cell above it hold, MIXED where they differ, as `labels` lies.
+
+    `labels` int16 (…, *box) with D axes; the last voxels along an axis have no cell and are MIXED too.
+    """
+    low = high = labels
+    for axis in range(labels.dim() - dims, labels.dim()):
+        count = labels.shape[axis] - 1
+        low = torch.minimum(low.narrow(axis, 0, count), low.narrow(axis, 1, count))
+        high = torch.maximum(high.narrow(axis, 0, count), high.narrow(axis, 1, count))
+    cells = torch.full_like(labels, MIXED)
+    inner = (..., *(slice(0, count) for count in low.shape[labels.dim() - dims :]))
+    cells[inner] = torch.where(low == high, low, MIXED)
+    return cells
+
+
+def _voted(
+    label: Tensor, place: Tensor, fraction: Sequence[Tensor], strides: Sequence[int], cells: Tensor | None = None
+) -> Tensor:
     """The label of the largest linearly interpolated share at P places, from a label map (V,): int16 (P,).
 
     The same as the arg-max over interpolated indicator maps of all labels, whatever their number: where all corners
     of the cell hold one label it is that, where they hold two the share of one decides, elsewhere the corners vote.
+    With `cells` (see `_cells`) only the corners of mixed ones are looked at.
     """
-    held = _corners(label, place, strides)
-    if label.device.type != "cpu":  # to ask which cells are mixed would make the host wait
-        return _vote(held, fraction)
-    low, high = held.amin(0), held.amax(0)
-    mixed = (low != high).nonzero().squeeze(1)
-    held, part = held.index_select(1, mixed), [one.index_select(0, mixed) for one in fraction]
-    two, other = low.index_select(0, mixed), high.index_select(0, mixed)
-    winner = torch.where(_share(held == other, part) > 0.5, other, two)
-    several = ((held != two) & (held != other)).any(0).nonzero().squeeze(1)
+    if cells is None:
+        return _vote(_corners(label, place, strides), fraction)
+    found = cells.index_select(0, place)
+    mixed = (found == MIXED).nonzero().squeeze(1)
+    held = _corners(label, place.index_select(0, mixed), strides)
+    part = [one.index_select(0, mixed) for one in fraction]
+    two, other = _folded(held, torch.minimum), _folded(held, torch.maximum)
+    is_other = held == other
+    winner = torch.where(_share(is_other, part) > 0.5, other, two)
+    several = _folded(is_other | (held == two), torch.logical_and).logical_not_().nonzero().squeeze(1)
     if len(several):
-        winner[several] = _vote(held[:, several], [one[several] for one in part])
-    return low.index_copy_(0, mixed, winner)
+        corners = held.index_select(1, several)
+        winner.index_copy_(0, several, _vote(corners, [one.index_select(0, several) for one in part]))
+    return found.index_copy_(0, mixed, winner)
+
+
+def _folded(corners: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The corners (2^D, P) combined to one row (P,); several times as fast as a reduction along the first axis."""
+    while len(corners) > 1:
+        corners = combine(*corners.chunk(2))
+    return corners[0]
 
 
 def _corners(label: Tensor, place: Tensor, strides: Sequence[int]) -> Tensor:
