@@ -19,6 +19,7 @@ from seg.fused_norm import Pair, layout_of
 TILE = 2048  # values
 WIDTH = 64  # columns of a tile, at most: 128 bytes in 16 bits
 TILES, PARTS = 4, 512  # of a program, at least; of a map, at most
+FUSED = {"enable_fp_fusion": True}  # products and sums in one rounding; Triton 3.9 warns where this is left open
 JOINED = 8  # channels of a program that puts parts together
 
 
@@ -210,7 +211,7 @@ class _Cut:
 
     @property
     def tile(self) -> dict[str, int]:
-        return {"ROWS": self.rows, "COLUMNS": self.columns}
+        return {"ROWS": self.rows, "COLUMNS": self.columns, **FUSED}
 
 
 def forward(x: Tensor, affine: Pair, eps: float, slope: float) -> tuple[Tensor, Pair]:
@@ -222,7 +223,7 @@ def forward(x: Tensor, affine: Pair, eps: float, slope: float) -> tuple[Tensor, 
         _measure[cut.grid](x, means, squares, *cut.numbers, **cut.tile)
         _join[-(-cut.channels // JOINED), cut.batch](
             means, squares, mean, scale, cut.size, cut.channels, cut.rows_each, cut.parts, 1 / cut.size, eps,
-            PARTS=triton.next_power_of_2(cut.parts), COLUMNS=JOINED)  # fmt: skip
+            PARTS=triton.next_power_of_2(cut.parts), COLUMNS=JOINED, **FUSED)  # fmt: skip
         _apply[cut.grid](x, y, mean, scale, *affine, slope, *cut.numbers, **cut.tile)
     return y, (mean, scale)
 
