@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from seg import BlockStyle, ConvBlock, Topology, UpBlock, channels_last, encoder_stage, initialise, output_head
+from seg.blocks import InstanceNorm, _slope, norms_fused, norms_not_fused
+from seg.fused_norm import normalised
 
 
 @pytest.fixture
@@ -77,3 +79,41 @@ def test_channels_last_in_two_dimensions_too():
     assert channels_last(block).conv(x).is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(block(x), before, atol=1e-5, rtol=1e-4)
 
+
+
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize("activation", ["leaky_relu", "relu"])
+def test_norm_and_activation_in_one_are_those_of_the_block(activation, active):
+    block = ConvBlock((2, 5), (3, 3), (1, 1), BlockStyle(activation=activation), active=active)
+    nn.init.normal_(block.norm.weight)
+    nn.init.normal_(block.norm.bias)
+    x = torch.randn(3, 2, 8, 8)
+    in_one = normalised(block.conv(x), block.norm.weight, block.norm.bias, block.norm.eps, _slope(block.activation))
+    torch.testing.assert_close(in_one, block(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("module", [nn.PReLU(), nn.GELU(), nn.Sequential(nn.ReLU())])
+def test_other_activations_are_left_alone(module):
+    assert _slope(module) is None
+
+
+def test_channels_last_is_for_networks_of_our_norms_on_cuda():
+    ours, torchs, none = InstanceNorm(4), nn.InstanceNorm3d(4), nn.BatchNorm3d(4)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert not norms_fused(ours, cpu)
+    assert not norms_not_fused(ours, cpu)
+    for network in (none, nn.Sequential(ours, torchs), nn.Sequential(ours, nn.GroupNorm(2, 4))):
+        assert not norms_fused(network, cuda)
+        assert not norms_not_fused(network, cuda)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 3, 3, 3), (8, 4, 1, 1, 1), (8, 1, 3, 3)])
+def test_strides_tell_weights_that_lie_both_ways(shape):
+    """What `channels_last` does on CUDA: cuDNN's layout follows the strides, which `contiguous` would leave alone."""
+    layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    weight = torch.randn(shape)
+    turned = torch.empty_like(weight, memory_format=layout).copy_(weight)
+    assert torch.equal(turned, weight)
+    assert turned.stride(1) == 1
+    assert turned.stride() != weight.contiguous(memory_format=layout).stride()
+    assert turned.bfloat16().stride() == turned.stride()

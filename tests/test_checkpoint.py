@@ -202,3 +202,16 @@ def test_a_folder_that_cannot_be_written_is_exit_5(tmp_path):
     with pytest.raises(SegError) as caught:
         save_state(tmp_path / "file", 1, some(1), {})
     assert caught.value.exit_code == 5
+
+
+def test_what_an_optimiser_keeps_lies_as_its_parameter():
+    weight = torch.nn.Parameter(torch.randn(3, 4, 5, 6).contiguous(memory_format=torch.channels_last))
+    before, after = (torch.optim.AdamW([weight]) for _ in range(2))
+    weight.grad = torch.randn_like(weight)
+    before.step()
+    kept = {name: value.contiguous() for name, value in optimizer_state(before)[0].items()}
+    restore_optimizer(after, kept, optimizer_state(before)[1])
+    assert after.state[weight]["step"] == 1
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(after.state[weight][name], before.state[weight][name])
+        assert after.state[weight][name].stride() == weight.stride()

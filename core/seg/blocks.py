@@ -14,6 +14,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seg.fused_norm import fits, normalised, trouble
 from seg.models import Topology
 
 LEAK = 0.01  # slope of LeakyReLU for negative values, nnU-Net's
@@ -31,7 +32,7 @@ class InstanceNorm(nn.Module):
     """Normalises each map of each sample by its own mean and variance, with a learnt scale and shift.
 
     Torch's own copies what lies channels last, forth and back. On a CPU each sample is given to the batch norm
-    instead, which for one sample is the same, and leaves the layout as it is.
+    instead, which for one sample is the same, and leaves the layout as it is; on CUDA `seg.fused_norm` does so.
     """
 
     def __init__(self, features: int, eps: float = EPSILON) -> None:
@@ -42,6 +43,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float (B, C, *size) to the same."""
+        if fits(x):
+            return normalised(x, self.weight, self.bias, self.eps, 1.0)
         if x.device.type != "cpu" or x.is_contiguous():
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         samples = [F.batch_norm(one, None, None, self.weight, self.bias, training=True, eps=self.eps)
@@ -93,7 +96,10 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float (B, C, *size) to (B, features, *size / stride)."""
-        return cast("Tensor", self.activation(self.norm(self.conv(x))))
+        mapped = self.conv(x)
+        if fits(mapped) and isinstance(self.norm, InstanceNorm) and (slope := _slope(self.activation)) is not None:
+            return normalised(mapped, self.norm.weight, self.norm.bias, self.norm.eps, slope)
+        return cast("Tensor", self.activation(self.norm(mapped)))
 
 
 class UpBlock(nn.Module):
@@ -151,13 +157,46 @@ def channels_last(network: nn.Module) -> nn.Module:
     """`network` itself, its convolutions' weights laid out with channels last, which makes their outputs so too.
 
     On a CPU in single precision this takes a third less time in training in 3-D, and half in prediction; training in
-    2-D takes longer. Values stay the same up to rounding; whoever stores such weights makes them contiguous first.
+    2-D takes longer. On CUDA see `norms_fused`. Values stay the same up to rounding; whoever stores such weights makes
+    them contiguous first.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
             layout = torch.channels_last if module.weight.dim() == 4 else torch.channels_last_3d
-            module.weight.data = module.weight.data.contiguous(memory_format=layout)
+            weight = module.weight.data
+            if weight.is_cuda:  # one input channel, or one voxel, lies both ways: strides tell cuDNN which is meant
+                module.weight.data = torch.empty_like(weight, memory_format=layout).copy_(weight)
+            else:
+                module.weight.data = weight.contiguous(memory_format=layout)
     return network
+
+
+def norms_fused(network: nn.Module, device: torch.device) -> bool:
+    """Whether `network` gains from `channels_last` on a CUDA device: its instance norms leave channels where they lie.
+
+    Those of torch copy each map forth and back, which takes more than the convolutions gain (pytorch 59168).
+    """
+    return _has_norms(network, device) and not trouble(device)
+
+
+def norms_not_fused(network: nn.Module, device: torch.device) -> str:
+    """A line on why a CUDA device computes the instance norms of `network` the slower way; empty where it does not."""
+    why = trouble(device) if _has_norms(network, device) else ""
+    return f"instance norms by torch, channels first: our kernels are not used, {why}" if why else ""
+
+
+def _has_norms(network: nn.Module, device: torch.device) -> bool:
+    """Whether it has instance norms on CUDA, all of which are ours: those of torch copy, as its group norm does."""
+    modules = list(network.modules()) if device.type == "cuda" else []
+    copying = any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d | nn.GroupNorm) for module in modules)
+    return not copying and any(isinstance(module, InstanceNorm) for module in modules)
+
+
+def _slope(activation: nn.Module) -> float | None:
+    """The slope of an activation for negative values, 1 for none; None: it is of another kind."""
+    if isinstance(activation, nn.LeakyReLU):
+        return activation.negative_slope
+    return {nn.ReLU: 0.0, nn.Identity: 1.0}.get(type(activation))
 
 
 def _stack(

@@ -21,7 +21,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from seg._suitable import refuse_unsuitable
-from seg.blocks import channels_last
+from seg.blocks import channels_last, norms_fused
 from seg.contracts import check_labels, check_map, expect, labelled
 from seg.device import autocast, choose_device, is_16_bit
 from seg.discovery import discover
@@ -205,7 +205,7 @@ class Model:
 def ready(network: nn.Module, device: torch.device) -> nn.Module:
     """`network` on `device`, laid out for prediction."""
     network = network.to(device).eval()
-    return channels_last(network) if device.type == "cpu" else network
+    return channels_last(network) if device.type == "cpu" or norms_fused(network, device) else network
 
 
 def make_window(configuration: Configuration, options: PredictOptions, device: torch.device) -> Window:

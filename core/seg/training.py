@@ -23,7 +23,7 @@ import torch
 from attrs import define, frozen
 from torch import Tensor, nn
 
-from seg.blocks import channels_last
+from seg.blocks import channels_last, norms_fused, norms_not_fused
 from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, save_state, separate
 from seg.device import autocast, is_16_bit, training_arithmetic, unfuse_where_needed
 from seg.device_faults import told
@@ -127,7 +127,7 @@ class Trainer:
     def fresh(cls, job: Job) -> Trainer:
         """A trainer before its first step."""
         network = job.network.to(job.device).train()
-        if job.device.type == "cpu" and job.configuration.dims == 3:
+        if (job.device.type == "cpu" and job.configuration.dims == 3) or norms_fused(network, job.device):
             channels_last(network)
         trainer = cls(job=job, optimizer=job.recipe.make_optimizer(job.network), mean={}, seconds=job.used_s)
         trainer.sums = trainer.sums.to(job.device)
@@ -264,7 +264,8 @@ class Trainer:
         pick = {prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
                 for prefix in ("network.", "mean.")}
         self.job.network.load_state_dict(pick["network."])
-        self.mean = {name: value.to(self.job.device) for name, value in pick["mean."].items()}
+        own = self.job.network.state_dict()
+        self.mean = {name: torch.empty_like(own[name]).copy_(value) for name, value in pick["mean."].items()}
         restore_optimizer(self.optimizer, tensors, numbers["optimizer"])
         self.sums = tensors["sums"].to(self.job.device)
         self.step, self.seconds = numbers["step"], numbers["seconds"]
@@ -281,6 +282,8 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
             memory (exit 5).
     """
     trainer = Trainer.begin(job)
+    if slower := norms_not_fused(job.network, job.device):
+        progress.say(slower)
     log = _Log(job.folder / "metrics.jsonl", trainer.epoch, leads=job.ranks.leads)
     total = max(1, round(job.length.seconds)) if job.length.seconds else job.length.steps
     progress.start(f"train {job.configuration.name}", total)
