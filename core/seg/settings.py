@@ -21,6 +21,7 @@ from seg.models import orientation_code
 from seg.options import fill, option, parse_value
 
 AUTO = "auto"
+WITHOUT_EFFECT = ("stall_s",)  # options of a training on which no weights depend; they may be others when it goes on
 
 
 @frozen(kw_only=True)
@@ -43,6 +44,13 @@ class TrainOptions:
     min_steps: int = option(1000, "with a budget, ask the planner for a smaller network below this many steps", ge=1)
     autocast: str = option("auto", "16-bit arithmetic; auto: where the device has bfloat16",
                            choices=("auto", "on", "off"))
+    stall_s: float = option(600.0, "seconds that a batch of cases on the disk is waited for; then the state is saved "
+                            "and the training ends", ge=1)
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Those of the options on which the weights depend, by name."""
+        return {name: value for name, value in to_data(self).items() if name not in WITHOUT_EFFECT}
 
 
 @frozen(kw_only=True)
@@ -175,9 +183,10 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def _without_choice(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` without the options of the components on which no training depends."""
+    """`data` without the options on which no training depends, of components and of the training itself."""
     options = {kind: values for kind, values in data["options"].items() if kind not in LATER}
-    return {**data, "options": options}
+    train = {name: value for name, value in data["train"].items() if name not in WITHOUT_EFFECT}
+    return {**data, "options": options, "train": train}
 
 
 def parse_duration(text: str) -> float:
