@@ -71,7 +71,7 @@ class SideStream:
     @classmethod
     def beside(cls, device: torch.device) -> SideStream:
         """A new one, whose work comes after all that was called for until now: the cases were copied there."""
-        stream = torch.cuda.Stream(device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         return cls(device=device, stream=stream)
 
@@ -81,7 +81,7 @@ class SideStream:
 
     def made(self) -> torch.cuda.Event:
         """An event behind the work so far."""
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(self.stream)
         return event
 
