@@ -267,7 +267,7 @@ def test_of_a_case_on_the_disk_only_what_the_patch_reaches_is_read(patch: tuple[
     shape = (4000, 4000, 4000)
     image, label = Counted((2, *shape), np.float32), Counted(shape, np.int16)
     augmenter = NnUNetAugmenter(p_rotation=1.0, p_scaling=1.0)
-    positions = [Position(case=0, start=(2000, 2000, 2000)), Position(case=0, start=(-3, 3995, 7))]
+    positions = [Position(case=0, start=(2000, 2000, 2000)), Position(case=0, start=(0, 3995, 7))]
     batch = augmenter.batch([CaseArrays(image=image, label=label)], positions, configuration(patch),
                             np.random.default_rng(0), CPU)
     assert batch.image.shape == (2, 2, *patch)

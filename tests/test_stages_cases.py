@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from seg import Silent, cut_patch
+from seg import Silent, cut_patch, cut_previous
+from seg.arrays import write_array
 from seg.models import CaseProperties, ComponentUse
 from seg.preprocessing import Prepared
 from seg.stages import _cases
 from seg.stages._cases import case_files, place_for, size_of, training_data
+from seg.stages.cascade import Handed
 from seg.store import Store
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:1")
@@ -88,6 +90,23 @@ def test_cases_are_the_same_wherever_they_lie_and_that_is_said(fold, free, memor
             for found, whole in zip(cut_patch(arrays, *box), cut_patch(expected, *box), strict=True):
                 assert torch.equal(found, whole)
     assert not any(isinstance(case.image, h5py.Dataset) and case.image for case in data.cases)  # all are closed
+
+
+@pytest.mark.parametrize(("memory", "kind"), [(10**9, torch.Tensor), (3000, h5py.Dataset)])
+def test_the_previous_stage_lies_beside_its_case_and_counts(fold, free, monkeypatch, tmp_path, memory, kind):
+    free(cpu=memory)
+    maps = {case: torch.full(SHAPE, number, dtype=torch.int16) for number, case in enumerate(CASES)}
+    handed = {case: Handed(file=tmp_path / "previous" / f"{case}.h5", digest="d") for case in CASES}
+    for case in CASES:
+        write_array(handed[case].file, maps[case], (4, 4, 4))
+    monkeypatch.setattr(_cases, "previous_predictions", lambda _: handed)
+    said = Said()
+    with ExitStack() as files:
+        data = training_data(fold, CPU, files, said)
+        assert said.lines[0].startswith("cases: 2, 8 kB, ")
+        assert all(isinstance(case.previous, kind) for case in data.cases)
+        for case, arrays in zip(("a", "c"), data.cases, strict=True):
+            assert torch.equal(cut_previous(arrays, (0, 0, 0), SHAPE), maps[case])
 
 
 def test_files_of_cases_are_closed_at_the_end_and_not_waited_for_where_one_hangs(monkeypatch):
