@@ -155,7 +155,8 @@ def test_a_fault_that_looks_like_a_long_wait_is_the_readers():
         take()
 
 
-def test_a_batch_that_does_not_come_is_waited_for_so_long_and_left(hanging):
+def test_a_batch_that_does_not_come_is_waited_for_so_long_and_left(hanging, monkeypatch):
+    monkeypatch.setattr(feeding, "CLOSE_S", LONG)
     maker = hanging(at=1)
     with batches(maker, 0, InOrder(), limit_s=0.05) as take:
         take()
