@@ -88,6 +88,7 @@ CODES = {
     "SEG-R08": "no jobs can be submitted from this machine",
     "SEG-R09": "the memory of the device, or of the machine, is too small for a training",
     "SEG-R11": "the device failed or is gone; what was saved or written before is kept",
+    "SEG-R10": "the disk gives no more cases to a training; its state is saved, if the disk takes it",
     "SEG-T01": "losses that are no numbers",
     "SEG-T02": "a training in a process of its own failed, was stopped or killed; its log says more",
     "SEG-T10": "a member of a comparison failed unexpectedly; the others went on",

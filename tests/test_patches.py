@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg.kinds import CaseArrays
-from seg.patches import cut_patch
+from seg.patches import cut_patch, to_device
 
 SHAPE = (5, 6, 7)
 RNG = np.random.default_rng(0)
@@ -46,3 +46,47 @@ def test_a_patch_is_a_copy():
     label.zero_()
     np.testing.assert_array_equal(case.image, IMAGE)
     np.testing.assert_array_equal(case.label, LABEL)
+
+
+def test_of_a_case_larger_than_memory_only_the_box_is_read(tmp_path):
+    """256 GB of image in a file of which one chunk was ever written."""
+    shape = (4000, 4000, 4000)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        image = file.create_dataset("image", (1, *shape), "float32", chunks=(1, 64, 64, 64), fletcher32=True)
+        label = file.create_dataset("label", shape, "int16", chunks=(64, 64, 64), fletcher32=True)
+        image[0, 3999, 3998, 3997] = 2.5
+        label[3999, 3998, 3997] = 3
+        case = CaseArrays(image=image, label=label)
+        found = cut_patch(case, (3970, 3970, 3970), (40, 40, 40))
+    assert [float(one[..., 29, 28, 27]) for one in found] == [2.5, 3]
+    assert [int(torch.count_nonzero(one > 0)) for one in found] == [1, 1]
+
+
+def test_what_is_there_already_is_not_copied():
+    tensor = torch.from_numpy(IMAGE)
+    assert to_device(tensor, torch.device("cpu")) is tensor
+    assert to_device(tensor, torch.device("meta")).device.type == "meta"
+
+
+class Sent:
+    """As much of a tensor in the machine's memory as `to_device` asks for, where there is no CUDA device to send to."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, pinned=None):
+        self.pinned = pinned
+
+    def pin_memory(self):
+        if self.pinned is None:
+            raise RuntimeError("no pages left to lock")
+        return self.pinned
+
+    def to(self, device, **how):
+        return self, device, how
+
+
+def test_what_goes_to_cuda_goes_through_locked_pages_if_there_are_any():
+    cuda, pinned = torch.device("cuda:1"), Sent()
+    assert to_device(Sent(pinned), cuda) == (pinned, cuda, {"non_blocking": True})
+    plain = Sent()
+    assert to_device(plain, cuda) == (plain, cuda, {})

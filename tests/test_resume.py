@@ -1,6 +1,7 @@
 """Runs that were cut short: whatever stopped them, the same command ends with the same weights, bit for bit."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -72,7 +73,7 @@ def weights(folder):
 
 def epochs(folder):
     rows = (folder / FOLD / "metrics.jsonl").read_text().splitlines()
-    return [training.json.loads(row)["epoch"] for row in rows]
+    return [json.loads(row)["epoch"] for row in rows]
 
 
 @contextlib.contextmanager

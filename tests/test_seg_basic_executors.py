@@ -44,6 +44,18 @@ def test_local_works_in_order_in_this_process(jobs):
     assert not any(job.log.exists() for job in asked)
 
 
+def test_local_ends_where_a_read_of_this_process_hangs(jobs):
+    done = []
+
+    def work(job):
+        done.append(job.fold)
+        raise SegError(Record(code="SEG-R10", found="no batch"), Exit.RESOURCES)
+
+    with pytest.raises(SegError, match="SEG-R10"):
+        LocalExecutor().run(jobs(3), work, Silent())
+    assert done == ["0"]
+
+
 def test_local_goes_on_after_a_refusal_and_tells_each_once(jobs):
     done, shared = [], Record(code="SEG-D31", found="no cases")
 

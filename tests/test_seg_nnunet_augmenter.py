@@ -248,3 +248,29 @@ def test_the_nearest_label_is_an_option_that_leaves_the_image_alone(case: CaseAr
     assert torch.equal(linear.image, nearest.image)
     differ = (linear.label != nearest.label).float().mean()
     assert 0 < differ < 0.5
+
+
+class Counted:
+    """An array of 256 GB, say, of which each box that is read is made up."""
+
+    def __init__(self, shape: tuple[int, ...], kind: type) -> None:
+        self.shape, self.kind, self.read = shape, kind, list[int]()
+
+    def __getitem__(self, where: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        size = [len(range(*one.indices(length))) for one, length in zip(where[-3:], self.shape[-3:], strict=True)]
+        self.read.append(int(np.prod(size)))
+        return np.ones((*self.shape[:-3], *size), self.kind)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_of_a_case_on_the_disk_only_what_the_patch_reaches_is_read(patch: tuple[int, ...]) -> None:
+    shape = (4000, 4000, 4000)
+    image, label = Counted((2, *shape), np.float32), Counted(shape, np.int16)
+    augmenter = NnUNetAugmenter(p_rotation=1.0, p_scaling=1.0)
+    positions = [Position(case=0, start=(2000, 2000, 2000)), Position(case=0, start=(0, 3995, 7))]
+    batch = augmenter.batch([CaseArrays(image=image, label=label)], positions, configuration(patch),
+                            np.random.default_rng(0), CPU)
+    assert batch.image.shape == (2, 2, *patch)
+    farthest = 2 * (1.4 * np.linalg.norm(patch) / 2 + 3)  # a diagonal at the largest scale, and a border
+    assert len(image.read) == len(label.read) == 2
+    assert max(image.read + label.read) <= farthest ** 3

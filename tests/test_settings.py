@@ -125,6 +125,7 @@ def test_what_are_no_labels(text):
 
 def test_only_what_changes_results_differs():
     assert differences(FULL, evolve(FULL, device="cuda", folds=(), predict=PredictOptions())) == []
+    assert differences(FULL, evolve(FULL, train=evolve(FULL.train, stall_s=5.0))) == []
     assert differences(FULL, evolve(FULL, seed=8)) == ["seed: 7 then, 8 now"]
     assert len(differences(FULL, Settings())) == 9
 

@@ -68,6 +68,8 @@ def test_a_training_comes_from_its_loss_and_its_recipe_with_their_options(fold):
     sources = [fold(**changes).source() for changes in (
         {}, {"recipe": "budget"}, {"options": {"loss": {"top_k": 10}}}, {"options": {"recipe": {"power": 2}}})]
     assert len(set(sources)) == 4
+    assert fold(train=TrainOptions(stall_s=5.0)).source() == sources[0]
+    assert fold(train=TrainOptions(clip_norm=5.0)).source() != sources[0]
     assert fold(recipe="nnunet").source() == sources[0]  # what would have been chosen anyway
     assert fold(options={"ensembler": {"metric": "nsd"}}).source() == sources[0]
     assert fold(train=TrainOptions(graph="off")).source() == sources[0]

@@ -103,13 +103,14 @@ def same(one, other):
 
 @pytest.mark.parametrize("recipe", [NNUNET, BUDGET, ADAM], ids=["nnunet", "budget", "adam"])
 @pytest.mark.parametrize("stops", [(6,), (4,), (1, 5)], ids=str)
-def test_interrupted_and_resumed_is_as_straight(tmp_path, recipe, stops):
+@pytest.mark.parametrize("aside", [False, True], ids=["", "aside"])
+def test_interrupted_and_resumed_is_as_straight(tmp_path, recipe, stops, aside):
     straight = train(make_job(tmp_path / "a", recipe=recipe), Silent())
     for after in stops:
         with pytest.raises(Interrupted) as caught:
-            train(make_job(tmp_path / "b", recipe=recipe), Stop(after))
+            train(make_job(tmp_path / "b", recipe=recipe, saves_aside=aside), Stop(after))
         assert caught.value.exit_code == 130
-    resumed = train(make_job(tmp_path / "b", recipe=recipe), Silent())
+    resumed = train(make_job(tmp_path / "b", recipe=recipe, saves_aside=aside), Silent())
     assert same(straight, resumed)
     assert without_time(rows(tmp_path / "a")) == without_time(rows(tmp_path / "b"))
 

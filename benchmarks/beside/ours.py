@@ -55,7 +55,9 @@ def _job(folder: str, device: str, autocast: str, files: ExitStack):  # noqa: AN
     import torch
 
     from seg.device import keep_freed_memory
-    from seg.stages.train import Fold, _data, _make_job
+    from seg.progress import Silent
+    from seg.stages._cases import training_data
+    from seg.stages.train import Fold, _make_job
     from seg.training import Length
 
     settings = Settings(epochs=1000, device=device, train=TrainOptions(autocast=autocast))
@@ -64,7 +66,7 @@ def _job(folder: str, device: str, autocast: str, files: ExitStack):  # noqa: AN
     if device == "cpu":
         keep_freed_memory()
     chosen = torch.device(device)
-    return _make_job(fold, fold.planned, _data(fold, chosen, files), chosen,
+    return _make_job(fold, fold.planned, training_data(fold, chosen, files, Silent()), chosen,
                      Length(steps=settings.epochs * settings.train.steps_per_epoch))
 
 

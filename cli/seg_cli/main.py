@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Annotated
@@ -28,6 +30,8 @@ from seg_cli.commands import (
 )
 from seg_cli.console import print_records, warn
 from seg_cli.group import Commands, Stopped, Terminated
+
+READER = "batches"  # the thread of `seg.feeding` that makes them, which is there after a command only if it hangs
 
 app = typer.Typer(
     name="seg",
@@ -78,7 +82,12 @@ def _seg(
 def main() -> None:
     """The entry point of the command `seg`."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    if any(thread.name == READER for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # it hangs in a read, with a lock of HDF5's that Python would wait for at its end
+    sys.exit(code)
 
 
 def _terminate(*_: object) -> None:

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from seg.losses import masked_mean, one_hot, region_maps
     from seg.model import Model, load
     from seg.nnunet_names import rename_nnunet
-    from seg.patches import cut_patch, cut_previous, previous_channels
+    from seg.patches import cut_patch, cut_previous, previous_channels, to_device
     from seg.stages.run import run
     from seg.topology import doubling_features, halving_weights, stage_voxels
 
@@ -113,6 +113,7 @@ _LAZY = {
     "running_mean": "seg.ensembling",
     "stage_voxels": "seg.topology",
     "supervise": "seg.executing",
+    "to_device": "seg.patches",
     "write_label": "seg.images",
 }
 
@@ -127,7 +128,7 @@ __all__ = [
     "halving_weights", "hookimpl", "image_ending", "initialise", "is_dicom_folder", "lifeline", "list_images", "load",
     "masked_mean", "missing_record", "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option",
     "orientation", "output_head", "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet",
-    "run", "running_mean", "stage_voxels", "supervise", "usage_error", "write_label",
+    "run", "running_mean", "stage_voxels", "supervise", "to_device", "usage_error", "write_label",
 ]  # fmt: skip
 
 

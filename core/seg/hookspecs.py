@@ -165,7 +165,7 @@ def seg_epoch_ended(folder: Path, configuration: str, fold: str, row: Mapping[st
 
     It has epoch, step, seconds (of training so far), loss and lr (learning rate). `folder` is
     `training/<configuration>/fold_<fold>` in the folder of the run. A training that goes on may come to an epoch again
-    that it told of before it was cut short.
+    that it told of before it was cut short. Other than the hooks around it, this one is called in a thread of its own.
     """
 
 

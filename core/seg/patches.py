@@ -59,6 +59,20 @@ def with_previous(image: Tensor, previous: Tensor | None, in_channels: int) -> T
     return torch.cat([image, further[0].to(image.device)])
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; what goes from the machine's memory to a CUDA device is waited for by the stream alone.
+
+    For that it is copied to page-locked memory first, which torch keeps until the device has read it. Where there is
+    none to be had, and for any other way, it is a plain copy; none at all where it is there already.
+    """
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        try:
+            return tensor.pin_memory().to(device, non_blocking=True)
+        except RuntimeError:  # the system locks no more pages; a device without memory fails again below
+            return tensor.to(device)
+    return tensor.to(device)
+
+
 def damaged(file: str, error: Exception) -> SegError:
     """What to say of a case file that cannot be read (exit 3)."""
     return SegError(Record(code="SEG-D30", found=f"damaged: {error}", expected="a whole file of the case store",

@@ -21,7 +21,7 @@ from seg.models import orientation_code
 from seg.options import fill, option, parse_value
 
 AUTO = "auto"
-WITHOUT_EFFECT = ("graph",)  # options of a training on which no weights depend; they may be others when it goes on
+WITHOUT_EFFECT = ("graph", "stall_s")  # on these options of a training no weights depend: one may go on with others
 
 
 @frozen(kw_only=True)
@@ -46,6 +46,8 @@ class TrainOptions:
                            choices=("auto", "on", "off"))
     graph: str = option("auto", "on one CUDA device, start each step as one recorded CUDA graph; auto: where that is "
                         "measured to be faster; on: wherever it is right", choices=("auto", "on", "off"))
+    stall_s: float = option(600.0, "seconds that a batch of cases on the disk is waited for; then the state is saved "
+                            "and the training ends", ge=1)
 
     @property
     def deciding(self) -> dict[str, Any]:

@@ -1,19 +1,17 @@
 """The training loop: short, resumable to the bit, and never waiting for the device inside a step.
 
 Every random number of step n comes from (seed, n), so a training that was cut short goes on exactly as if it had not
-been. Beside a GPU one thread makes the next batch while the network works on this one.
+been. Beside a GPU a thread makes the next batch while the network works on this one, another writes states, and one
+tells plugins of epochs.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import count
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +21,25 @@ import torch
 from attrs import define, frozen
 from torch import Tensor, nn
 
+from seg.aside import telling
 from seg.blocks import channels_last, norms_fused, norms_not_fused
-from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, save_state, separate
+from seg.checkpoint import load_state, newest_state, optimizer_state, restore_optimizer, separate
 from seg.device import autocast, is_16_bit, training_arithmetic, unfuse_where_needed
 from seg.device_faults import told
 from seg.distributed import Ranks
 from seg.errors import Exit, Record, SegError
-from seg.events import EpochEnded
-from seg.files import write_text
+from seg.events import EpochEnded, Event
+from seg.feeding import NoBatch, batches, lane_beside
 from seg.graphs import Candidate, CudaRecorder, Pass, faster_pass, obstacle
 from seg.kinds import Augmenter, Batch, CaseArrays, CaseIndex, Sampler
 from seg.losses import DeepSupervision
 from seg.models import Configuration
 from seg.progress import Progress
+from seg.saving import EpochLog, Saver
 from seg.settings import TrainOptions
 from seg.training_kinds import Recipe
 
-SAVE_SHARE = 0.03  # of the time may go into saving states
+LAST_SAVE_S = 60.0  # how long a disk that gives no more batches may take for the state
 BAD_STEPS = 5  # losses of an epoch that are no numbers end a training
 
 
@@ -59,6 +59,7 @@ class Data:
     index: Sequence[CaseIndex]
     sampler: Sampler
     augmenter: Augmenter
+    read_from: Path | None = None  # the folder of cases that are read patch by patch; None: they are in memory
 
 
 @frozen(kw_only=True)
@@ -90,6 +91,7 @@ class Job:
     device: torch.device
     used_s: float = 0.0  # of the budget, before the first step
     ranks: Ranks = Ranks()  # noqa: RUF009 - frozen
+    saves_aside: bool = False  # states are written by a thread, while the training goes on
     parts: int = 1  # a batch is worked on in so many parts, to save memory; the gradient is that of the whole
 
     def make_batch(self, step: int) -> Batch:
@@ -110,10 +112,13 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0
     sums: Tensor = attrs.field(factory=lambda: torch.zeros(2))  # of this epoch: loss, steps whose loss is a number
-    saved_at: float = -1e9
-    save_took: float = 0.0
     recorded: Pass | None = None  # does what `_gradient` does
     moved: bool = False  # whether the optimiser made a step
+    saver: Saver = attrs.field()
+
+    @saver.default
+    def _own_saver(self) -> Saver:
+        return Saver(self.job.folder)
 
     @classmethod
     def begin(cls, job: Job) -> Trainer:
@@ -239,24 +244,28 @@ class Trainer:
         epoch = length.progress(self.epoch * job.options.steps_per_epoch, self.seconds)
         return job.recipe.rate(length.progress(self.step, self.seconds), epoch)
 
-    def save(self) -> None:
-        """Save all that is needed to go on exactly; one rank does it for all."""
+    def save(self, *, aside: bool = False) -> None:
+        """Save all that is needed to go on exactly; one rank does it for all. `aside`: as `Saver.save` has it."""
         if not self.job.ranks.leads:
             return
-        started = time.monotonic()
         tensors = {f"network.{name}": value for name, value in self.job.network.state_dict().items()}
         tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
         state, numbers = optimizer_state(self.optimizer)
         tensors |= state | {"sums": self.sums}
-        save_state(self.job.folder, self.step, tensors,
-                   {"step": self.step, "seconds": self.seconds, "optimizer": numbers})
-        self.saved_at = time.monotonic()
-        self.save_took = self.saved_at - started
+        self.saver.save(self.step, tensors, {"step": self.step, "seconds": self.seconds, "optimizer": numbers},
+                        aside=aside)
 
     def save_if_due(self) -> None:
         """Save, unless the last state is so young that saving would cost more than its share of the time."""
-        if time.monotonic() - self.saved_at > self.save_took / SAVE_SHARE:
-            self.save()
+        if self.saver.due:
+            self.save(aside=self.job.saves_aside)
+
+    def save_within(self, seconds: float) -> bool:
+        """Save, but wait no longer than that for the disk; whether the state is on it."""
+        if not self.saver.wait(seconds):
+            return False
+        self.save(aside=True)
+        return self.saver.wait(seconds)
 
     def restore(self, path: Path) -> None:
         """Go back to the state in `path`."""
@@ -278,31 +287,32 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and the state saved.
-        SegError: the loss is no number any more (exit 3), the disk is full, or the device failed or has too little
-            memory (exit 5).
+        SegError: the loss is no number any more (exit 3), the disk is full or gives no more batches, or the device
+            failed or has too little memory (exit 5).
     """
     trainer = Trainer.begin(job)
     if slower := norms_not_fused(job.network, job.device):
         progress.say(slower)
-    log = _Log(job.folder / "metrics.jsonl", trainer.epoch, leads=job.ranks.leads)
+    log = EpochLog(job.folder / "metrics.jsonl", trainer.epoch, leads=job.ranks.leads)
     total = max(1, round(job.length.seconds)) if job.length.seconds else job.length.steps
     progress.start(f"train {job.configuration.name}", total)
     progress.advance(round(trainer.seconds) if job.length.seconds else trainer.step)
     with training_arithmetic(job.device):
         trainer.record(progress.say)
     with (training_arithmetic(job.device), told(job.folder, str(job.device), lambda: f"at step {trainer.step + 1}"),
-          _signals() as stopped, _batches(job, trainer.step) as next_batch):
+          _signals() as stopped, trainer.saver, telling(progress) as tell,
+          _batches(job, trainer.step, stopped) as next_batch):
         trainer.seconds, _ = job.ranks.agree(trainer.seconds, 0)
         clock = time.monotonic()
         while not trainer.finished:
-            trainer.train_step(next_batch())
+            trainer.train_step(_next(trainer, next_batch, stopped))
             now, shown = time.monotonic(), trainer.seconds
             # also what the end of the last epoch took: a budget is of the wall's clock
             trainer.seconds, number = job.ranks.agree(trainer.seconds + now - clock, stopped[0] if stopped else 0)
             clock = now
             progress.advance(int(trainer.seconds) - int(shown) if job.length.seconds else 1)
             if trainer.step % job.options.steps_per_epoch == 0 or trainer.finished:
-                _end_epoch(trainer, log, progress)
+                _end_epoch(trainer, log, progress, tell)
             if number:
                 trainer.save()
                 raise Interrupted(number)
@@ -311,7 +321,26 @@ def train(job: Job, progress: Progress) -> dict[str, Tensor]:
     return trainer.weights()
 
 
-def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
+def _next(trainer: Trainer, next_batch: Callable[[], Batch], stopped: Sequence[int]) -> Batch:
+    """The next batch. Where none comes the training ends, its state saved if the disk takes it."""
+    try:
+        return next_batch()
+    except NoBatch as waited:
+        saved = trainer.save_within(LAST_SAVE_S)
+        if stopped and saved:
+            raise Interrupted(stopped[0]) from None
+        raise _stalled(trainer.job, waited.seconds, saved=saved) from None
+
+
+def _stalled(job: Job, seconds: float, *, saved: bool) -> SegError:
+    found = f"no batch for {seconds:.0f} s: the disk does not give the cases"
+    return SegError(Record(code="SEG-R10", found=found if saved else f"{found}, nor does it take the state",
+                           expected=f"one within {job.options.stall_s:g} s (train.stall_s)",
+                           file=str(job.data.read_from), advice="See to the disk or the way to it; the same command "
+                           f"goes on from {'here' if saved else 'the last state that was saved'}."), Exit.RESOURCES)
+
+
+def _end_epoch(trainer: Trainer, log: EpochLog, progress: Progress, tell: Callable[[Event], None]) -> None:
     loss, usable = trainer.sums.tolist()
     steps = trainer.step % trainer.job.options.steps_per_epoch or trainer.job.options.steps_per_epoch
     if steps - usable >= min(BAD_STEPS, steps):
@@ -326,47 +355,24 @@ def _end_epoch(trainer: Trainer, log: _Log, progress: Progress) -> None:
     log.add(row)
     progress.say(f"epoch {row['epoch']}  step {row['step']}  loss {row['loss']:.4f}  {row['seconds']:.0f} s")
     trainer.save_if_due()
-    progress.tell(EpochEnded(folder=trainer.job.folder, configuration=trainer.job.configuration.name,
-                             fold=trainer.job.fold, row=row))
+    tell(EpochEnded(folder=trainer.job.folder, configuration=trainer.job.configuration.name, fold=trainer.job.fold,
+                    row=row))
 
 
-class _Log:
-    """One JSON object a line and epoch; lines of epochs that a resumed training does again are dropped."""
-
-    def __init__(self, path: Path, epochs: int, *, leads: bool = True) -> None:
-        self._path, self._leads = path, leads
-        rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self._rows = [row for row in rows if json.loads(row)["epoch"] <= epochs]
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(json.dumps(row))
-        if self._leads:
-            write_text(self._path, "\n".join(self._rows) + "\n")
-
-
-@contextmanager
-def _batches(job: Job, first: int) -> Iterator[Callable[[], Batch]]:
+def _batches(
+    job: Job, first: int, stopped: Sequence[int] = ()
+) -> AbstractContextManager[Callable[[], Batch]]:
     """Batches from step `first` on.
 
     Beside another device a thread makes the next one meanwhile; on a CPU, whose cores the network keeps busy, it would
-    only be in the way.
+    only be in the way. Cases on the disk are read by a thread there too: it waits more than it works, and a read that
+    never ends can be left only by another thread.
     """
-    if job.device.type == "cpu":
-        steps = count(first)
-        yield lambda: job.make_batch(next(steps))
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        step = first
-        waiting: Future[Batch] = pool.submit(job.make_batch, step)
-
-        def take() -> Batch:
-            nonlocal step, waiting
-            batch = waiting.result()
-            step += 1
-            waiting = pool.submit(job.make_batch, step)
-            return batch
-
-        yield take
+    on_disk = job.data.read_from is not None
+    in_between = job.device.type == "cpu" and not on_disk
+    return batches(job.make_batch, first, None if in_between else lane_beside(job.device),
+                   limit_s=job.options.stall_s if on_disk else math.inf,
+                   stopped=stopped if job.ranks.count == 1 else ())  # several ranks stop after the same step
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from attrs import frozen
 
 from seg import Progress, SegError, TrainingJob, option, usage_error
 
+STALLED = "SEG-R10"  # a read of this process hangs, and the next training would wait for its end
+
 
 @frozen(kw_only=True)
 class LocalExecutor:
@@ -24,6 +26,8 @@ class LocalExecutor:
             except SegError as error:
                 progress.say(f"{job.name}: {error}")
                 refused.append(error)
+                if any(record.code == STALLED for record in error.records):
+                    break
         if refused:
             records = dict.fromkeys(record for error in refused for record in error.records)
             raise SegError(list(records), refused[0].exit_code)

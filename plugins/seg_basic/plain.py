@@ -33,15 +33,15 @@ class NoAugmenter:
         """The patches at `positions`: image float32 (B, C, *patch), label int64 (B, *patch); 0 outside the case."""
         import torch
 
-        from seg import cut_patch, cut_previous, previous_channels
+        from seg import cut_patch, cut_previous, previous_channels, to_device
 
         cut = [cut_patch(cases[one.case], one.start, configuration.patch3) for one in positions]
-        image = torch.stack([image for image, _ in cut]).to(device, torch.float32)
-        label = torch.stack([label for _, label in cut]).to(device, torch.int64).clamp_(min=0)
+        image = to_device(torch.stack([image for image, _ in cut]), device)
+        label = to_device(torch.stack([label for _, label in cut]), device).long().clamp_(min=0)
         if configuration.previous_stage:
             before = torch.stack([cut_previous(cases[one.case], one.start, configuration.patch3) for one in positions])
             further = configuration.topology.in_channels - image.shape[1]
-            image = torch.cat([image, previous_channels(before.to(device), further)], 1)
+            image = torch.cat([image, previous_channels(to_device(before, device), further)], 1)
         samples, channels = image.shape[:2]
         return Batch(
             image=image.view(samples, channels, *configuration.patch), label=label.view(samples, *configuration.patch)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seg import CaseArrays, Position, cut_patch, cut_previous
+from seg import CaseArrays, Position, cut_patch, cut_previous, to_device
 
 SLAB = 131072  # voxels that are interpolated at once on a processor
 SLACK = 1e-2  # voxels by which a box is wider than its samples, against rounding
@@ -49,7 +49,7 @@ def patches(
     for entry in np.flatnonzero(~moved).tolist():
         where = positions[entry]
         for into, patch_of_one in zip(made, _cut(cases[where.case], where.start, patch3), strict=True):
-            into[entry] = patch_of_one
+            into[entry] = to_device(patch_of_one, device)
     for entries, group in _groups(np.flatnonzero(moved), device):
         found = [(cases[positions[entry].case], positions[entry].start) for entry in entries.tolist()]
         for into, patches_of_group in zip(made, _transformed(found, patch3, matrix[entries], device, nearest=nearest),
@@ -103,7 +103,7 @@ def _transformed(
     starts = np.array([start for _, start in found])
     low, size = _boxes(shapes, starts, patch, matrix)
     cut = [_cut(case, first, size) for (case, _), first in zip(found, low.tolist(), strict=True)]
-    boxes = [torch.stack(one, one[0].dim() - dims).to(device, non_blocking=True)
+    boxes = [to_device(torch.stack(one, one[0].dim() - dims), device)
              for one in zip(*cut, strict=True)]  # (C, [Z], n, *box), ([Z], n, *box), …
     centre = (starts + (np.array(patch) - 1) / 2 - low)[:, 3 - dims :]
     inner, box = patch[3 - dims :], size[3 - dims :]

@@ -15,19 +15,17 @@ from attrs import frozen
 from safetensors.torch import save
 from torch import Tensor
 
-from seg.arrays import open_array
 from seg.budget import Reduced, fit_budget, measure
 from seg.choice import OURS
-from seg.contracts import FirstBatch, FirstPositions, blamed, build_network, loss_weights, try_loss, try_network
+from seg.contracts import blamed, build_network, loss_weights, try_loss, try_network
 from seg.convert import from_data, load_json, read_json, to_data, write_json
-from seg.device import choose_device, choose_devices, free_memory, keep_freed_memory
+from seg.device import choose_device, choose_devices, keep_freed_memory
 from seg.device_faults import told
 from seg.distributed import Ranks, leading, meeting
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.estimates import batch_parts, too_large
 from seg.executing import command_of_seg, lifeline
 from seg.files import digest_file, digest_json, locked, turn, write_bytes
-from seg.kinds import CaseArrays
 from seg.losses import DeepSupervision
 from seg.models import ComponentUse, Configuration, Plan
 from seg.progress import Progress, Silent
@@ -35,6 +33,7 @@ from seg.provenance import advice_for, as_then, changed_versions
 from seg.runfolder import Components, RunFolder
 from seg.settings import Settings
 from seg.splits import members
+from seg.stages._cases import case_files, training_data
 from seg.stages.cascade import previous_predictions
 from seg.stages.preprocess import store_name
 from seg.store import Store
@@ -46,7 +45,6 @@ LOG = "log.txt"
 REDUCED = "reduced.json"
 SOURCE = "source.json"
 DECIDING = ("architecture", "sampler", "augmenter", "planner", "loss", "recipe")  # the kinds on which weights depend
-MEMORY_SHARE = 0.5  # of the free memory may be taken by cases; beyond, they are read from the disk
 
 
 @frozen(kw_only=True)
@@ -148,7 +146,7 @@ def train_fold(fold: Fold, progress: Progress | None = None) -> bool:
         files.enter_context(told(fold.path, str(device), lambda: "before or after the steps"))
         files.enter_context(locked(fold.path))  # against a process of a run that was killed
         write_json(fold.path / SOURCE, {"source": source, "components": to_data(fold.made_with())})
-        data = _data(fold, device, files)
+        data = training_data(fold, device, files.enter_context(case_files()), progress)
         started = time.monotonic()
         if fold.settings.budget_s:
             with turn(fold.path.parent):  # of folds that begin together, one settles it for all
@@ -166,7 +164,8 @@ def join_fold(fold: Fold, ranks: Ranks, place: Path, progress: Progress) -> None
     with ExitStack() as files:
         files.enter_context(told(fold.path, str(device), lambda: "before or after the steps"))
         files.enter_context(meeting(ranks, place, device))
-        train(_job(fold, _data(fold, device, files), device, 0.0, ranks), progress)
+        data = training_data(fold, device, files.enter_context(case_files()), progress)
+        train(_job(fold, data, device, 0.0, ranks), progress)
 
 
 @contextmanager
@@ -234,31 +233,6 @@ def _refuse_other_source(fold: Fold, begun: str, *, whole: bool) -> str:
     return changed
 
 
-def _data(fold: Fold, device: torch.device, files: ExitStack) -> Data:
-    """The training cases: in the device's memory or the machine's where they fit, else on disk."""
-    store, previous = fold.store, previous_predictions(fold)
-    training, _ = members(fold.folder.splits(), fold.fold, store.cases)
-    size = sum(store.path(case).stat().st_size for case in training)
-    keep = size < MEMORY_SHARE * free_memory(device)
-    cases = [store.load(case) if keep else files.enter_context(store.open(case)) for case in training]
-    arrays = [case.arrays for case in cases]
-    if previous:
-        before = [previous[case].load() if keep else files.enter_context(open_array(previous[case].file))
-                  for case in training]
-        arrays = [attrs.evolve(case, previous=labels) for case, labels in zip(arrays, before, strict=True)]
-    if keep and device.type == "cuda":
-        arrays = [_on_device(case, device) for case in arrays]
-    components = fold.components
-    return Data(cases=arrays, index=[case.index for case in cases],
-                sampler=FirstPositions(components.sampler, components.uses["sampler"]),
-                augmenter=FirstBatch(components.augmenter, components.uses["augmenter"]))
-
-
-def _on_device(case: CaseArrays, device: torch.device) -> CaseArrays:
-    previous = None if case.previous is None else case.previous.to(device)
-    return CaseArrays(image=case.image.to(device), label=case.label.to(device), previous=previous)
-
-
 def _reduce(fold: Fold, data: Data, device: torch.device, progress: Progress) -> None:
     """Settle once for all which form of the network is trained within the budget: one for all folds of a configuration.
 
@@ -317,6 +291,7 @@ def _make_job(fold: Fold, configuration: Configuration, data: Data, device: torc
         seed=fold.seed, network=network,
         parts=_parts(fold, configuration, network, device) if loss.takes_parts else 1, loss=loss,
         recipe=components.recipe, options=fold.settings.train,
+        saves_aside=device.type != "cpu",  # whose cores the network keeps busy
     )
 
 
