@@ -33,11 +33,11 @@ class Planner:
         yield evolve(configuration, batch=1), "half the batch"
 
 
-def of(settings=SETTINGS, plan=PLAN, **loss):
+def of(settings=SETTINGS, plan=PLAN, elsewhere="", **loss):
     folder = SimpleNamespace(plan=lambda: plan, fingerprint=lambda: FINGERPRINT, path="runs/d",
                              splits=lambda: [{}] * 5)
     return estimate(folder, settings, SimpleNamespace(planner=Planner(), architecture=UNet(),
-                                                       loss=DiceCrossEntropy(**loss)))
+                                                       loss=DiceCrossEntropy(**loss)), elsewhere)
 
 
 @pytest.mark.parametrize(("count", "text"), [
@@ -60,6 +60,13 @@ def test_the_words():
     for part in ("cpu (2 threads)", "runs/x", "5 trainings of 20 min", "1.7 h", "3 MB", "2.5 GB"):
         assert part in text
     assert "1 training of" in "\n".join(evolve(ESTIMATE, trainings=1, train_s=None).lines())
+
+
+def test_the_device_is_that_of_the_trainings():
+    here, there = of(), of(evolve(SETTINGS, executor="slurm"), elsewhere="cuda:0,cuda:1")
+    assert there.lines()[0].startswith("device cuda:0,cuda:1, where the executor slurm has trainings run; ")
+    assert here.lines()[0].startswith("device cpu (")
+    assert of(elsewhere="cpu").memory_bytes == here.memory_bytes
 
 
 def test_a_disk_that_is_too_small_is_exit_5(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from seg.cascades import trainings
-from seg.device import choose_devices, describe_device
+from seg.device import choose_devices, describe_device, named_devices
 from seg.errors import Exit, Record, SegError
 from seg.models import Configuration, Fingerprint, Plan
 from seg.runfolder import Components, RunFolder
@@ -54,8 +54,8 @@ class Estimate:
                                   advice="Free some space, or choose another folder with -o."), Exit.RESOURCES)
 
 
-def estimate(folder: RunFolder, settings: Settings, components: Components) -> Estimate:
-    """What the chosen configurations and folds will take."""
+def estimate(folder: RunFolder, settings: Settings, components: Components, elsewhere: str = "") -> Estimate:
+    """What the chosen configurations and folds will take; `elsewhere`: their device, where the executor says it."""
     plan, fingerprint = folder.plan(), folder.fingerprint()
     folds = trainings(settings.configurations, settings.folds, plan.configurations, len(folder.splits()))
     count = sum(map(len, folds.values()))
@@ -66,7 +66,7 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
     length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
-    device = choose_devices(settings.device)[0]
+    device = (named_devices(elsewhere) if elsewhere else choose_devices(settings.device))[0]
     step = max(_step_bytes(components, plan, item, settings, on_cpu=device.type == "cpu") for item in chosen)
     disk = sum(sum(size) for size in sizes) + kept + WEIGHT_COPIES * 2 * weights * count
     return Estimate(
@@ -75,7 +75,8 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
         train_s=settings.budget_s or None,
         disk_bytes=disk,
         memory_bytes=PROGRAM_BYTES + step + max(sum(size) for size in sizes) + WEIGHT_COPIES * weights,
-        device=describe_device(device),
+        device=f"{elsewhere}, where the executor {settings.executor} has trainings run" if elsewhere
+        else describe_device(device),
         folder=str(folder.path),
     )
 
