@@ -201,7 +201,7 @@ def test_a_cluster_that_cannot_be_reached_is_told(jobs, ray, error):
 def test_what_this_machine_never_has_is_refused_and_a_cluster_may_grow(jobs, ray):
     said, ray.has = Said(), {"CPU": 2.0}
     for executor, device in ((RayExecutor(cpus=3), "cpu"), (RayExecutor(), "cuda")):
-        with pytest.raises(SegError, match="2 cores and 0 GPUs in this machine") as caught:
+        with pytest.raises(SegError, match="2 CPU and 0 GPU in this machine") as caught:
             executor.run(jobs("", device=device), None, Silent())
         assert caught.value.exit_code == Exit.RESOURCES
     assert ray.asked == []

@@ -88,7 +88,7 @@ class RayExecutor:
             "address": "local", "include_dashboard": False, "object_store_memory": OBJECTS, "_temp_dir": folder}
         before = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**words, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(**words, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:
             place = f"at {where}" if where else "on this machine"
             raise SegError(Record(code="SEG-R08", found=f"no Ray cluster {place}: {_first_line(error)}",
@@ -100,13 +100,13 @@ class RayExecutor:
 
     def _compare(self, there: dict[str, float], gpus: float, progress: Progress) -> None:
         """Refuse what a cluster of this machine will never have; other clusters may grow."""
-        asked = f"{self.cpus} cores and {gpus:g} GPUs for each training"
-        has = f"{there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs"
-        progress.say(f"ray: a cluster of {has}; {asked}")
-        if self.cpus <= there.get("CPU", 0) and gpus <= there.get("GPU", 0):
+        cores, devices = there.get("CPU", 0.0), there.get("GPU", 0.0)
+        progress.say(f"ray: of {cores:g} CPU and {devices:g} GPU each training gets {self.cpus} CPU and {gpus:g} GPU")
+        if self.cpus <= cores and gpus <= devices:
             return
         if not self._running():
-            raise SegError(Record(code="SEG-R08", found=f"Ray finds {has} in this machine", expected=asked,
+            raise SegError(Record(code="SEG-R08", found=f"Ray finds {cores:g} CPU and {devices:g} GPU in this machine",
+                                  expected=f"{self.cpus} CPU and {gpus:g} GPU for each training",
                                   advice="Ask for less: executor.cpus, executor.gpus, --device cpu."), Exit.RESOURCES)
         progress.say("ray: the trainings wait until the cluster has that")
 
