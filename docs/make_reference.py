@@ -25,7 +25,7 @@ from seg.options import describe
 from seg.registry import load_class
 from seg.settings import GROUPS, Settings
 from seg.stages import check
-from seg.training_kinds import PartedCriterion
+from seg.training_kinds import PartedCriterion, RemoteExecutor
 
 TARGET = Path(__file__).with_name("reference.md")
 
@@ -85,10 +85,10 @@ CODES = {
     "SEG-R05": "no patch fits the memory that the planner may use",
     "SEG-R06": "too little room for the preprocessed cases",
     "SEG-R07": "neither the memory nor the disk for temporary files has room for the maps of a case",
-    "SEG-R08": "no jobs can be submitted from this machine",
+    "SEG-R08": "no jobs can be submitted from this machine, or no cluster is there, or it has not what they need",
     "SEG-R09": "the memory of the device, or of the machine, is too small for a training",
-    "SEG-R11": "the device failed or is gone; what was saved or written before is kept",
     "SEG-R10": "the disk gives no more cases to a training; its state is saved, if the disk takes it",
+    "SEG-R11": "the device failed or is gone; what was saved or written before is kept",
     "SEG-T01": "losses that are no numbers",
     "SEG-T02": "a training in a process of its own failed, was stopped or killed; its log says more",
     "SEG-T10": "a member of a comparison failed unexpectedly; the others went on",
@@ -135,7 +135,8 @@ def _kinds() -> str:
     text = ["## Kinds", "Whatever has these methods is a component of the kind; no base class is needed."]
     for kind, interface in {**INTERFACES, "an architecture, if it likes": Prunable,
                             "an ensembler, if it likes": LabelledEnsembler,
-                            "the criterion of a loss, if it likes": PartedCriterion}.items():
+                            "the criterion of a loss, if it likes": PartedCriterion,
+                            "an executor, if it likes": RemoteExecutor}.items():
         text.append(f"### {kind}: `seg.{interface.__name__}`\n\n{_markdown(interface)}")
         notes = {name: note for name, note in vars(interface).get("__annotations__", {}).items() if name[0] != "_"}
         text += [f"- `{name}: {note}`" for name, note in notes.items()]

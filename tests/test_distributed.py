@@ -1,5 +1,6 @@
 """Ranks that share batches take the steps of one process; what happens to one of them ends all in order."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,9 +12,21 @@ from attrs import evolve
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from seg import Batch, CaseArrays, CaseIndex, Configuration, Labels, Position, Silent, Topology
+from seg import (
+    Batch,
+    CaseArrays,
+    CaseIndex,
+    Configuration,
+    Labels,
+    Position,
+    SegError,
+    Silent,
+    Topology,
+    TrainingJob,
+    lifeline,
+)
 from seg.checkpoint import load_state, newest_state
-from seg.distributed import Ranks, meeting
+from seg.distributed import Ranks, leading, meeting
 from seg.errors import Exit
 from seg.losses import DeepSupervision
 from seg.phantom import write_phantom
@@ -129,6 +142,19 @@ def test_two_ranks_take_the_steps_of_one_process_also_resumed(tmp_path, batch, r
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], value, rtol=0, atol=1e-5)
     assert len((tmp_path / "two/metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(0, Exit.RESOURCES), (3, Exit.DATA)])
+def test_a_rank_that_ends_before_all_are_there_is_told(tmp_path, code, exit_code):
+    command = (sys.executable, "-c", f"print('gone'); raise SystemExit({code})")
+    job = TrainingJob(configuration="2d", fold="0", command=command, log=tmp_path / "log.txt")
+    with (
+        lifeline() as line,
+        pytest.raises(SegError, match=f"fold 0 rank 1 ended with exit code {code}; last said: gone") as caught,
+        leading(job, [CPU, CPU], line, dict(os.environ)),
+    ):
+        pass
+    assert caught.value.exit_code == exit_code
 
 
 def test_shares_are_all_of_a_batch():

@@ -37,10 +37,10 @@ class Planner:
         yield evolve(configuration, batch=1), "half the batch"
 
 
-def of(settings=SETTINGS, plan=PLAN, training="nowhere", **loss):
+def of(settings=SETTINGS, plan=PLAN, training="nowhere", elsewhere="", **loss):
     folder = SimpleNamespace(plan=lambda: plan, fingerprint=lambda: FINGERPRINT, path="runs/d",
                              splits=lambda: [{}] * 5, training=lambda name, fold: Path(training) / name / fold)
-    return estimate(folder, settings, components(**loss))
+    return estimate(folder, settings, components(**loss), elsewhere)
 
 
 def components(**loss):
@@ -67,6 +67,13 @@ def test_the_words():
     for part in ("cpu (2 threads)", "runs/x", "5 trainings of 20 min", "1.7 h", "3 MB", "2.5 GB"):
         assert part in text
     assert "1 training of" in "\n".join(evolve(ESTIMATE, trainings=1, train_s=None).lines())
+
+
+def test_the_device_is_that_of_the_trainings():
+    here, there = of(), of(evolve(SETTINGS, executor="slurm"), elsewhere="cuda:0,cuda:1")
+    assert there.lines()[0].startswith("device cuda:0,cuda:1, where the executor slurm has trainings run; ")
+    assert here.lines()[0].startswith("device cpu (")
+    assert of(elsewhere="cpu").memory_bytes == here.memory_bytes
 
 
 def test_a_disk_that_is_too_small_is_exit_5(tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ import importlib.util
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from attrs import evolve
 
 from seg import Exit, SegError, Silent, TrainingJob
 from seg_slurm._command import Command
@@ -43,6 +45,23 @@ def test_without_submitit_it_says_what_to_install(jobs, monkeypatch):
     with pytest.raises(SegError, match=r"pip install 'segplug\[slurm\]'") as caught:
         SlurmExecutor().run(jobs("print()"), None, Silent())
     assert caught.value.exit_code == Exit.PLUGIN
+
+
+@pytest.mark.parametrize(("options", "asked", "device"), [
+    ({}, "auto", "cuda"), ({"gpus": 0}, "auto", "cpu"), ({}, "cpu", "cpu"), ({"gpus": 0}, "cuda", "cuda"),
+    ({"cluster": "local"}, "auto", "auto"), ({"cluster": "local"}, "cpu", "cpu"),
+])  # fmt: skip
+def test_the_device_is_that_of_the_nodes(options, asked, device):
+    assert SlurmExecutor(**options).training_device(asked) == device
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("cuda", 2), ("auto", 2)])
+def test_a_job_on_the_cpu_gets_no_gpu(jobs, monkeypatch, device, gpus):
+    asked = {}
+    executor = SimpleNamespace(update_parameters=asked.update)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=lambda **_: executor))
+    SlurmExecutor(gpus=2)._cluster(evolve(jobs("")[0], device=device))
+    assert asked["gpus_per_node"] == gpus
 
 
 if not importlib.util.find_spec("submitit"):

@@ -33,6 +33,18 @@ class Calling:
         self.how(jobs, work)
 
 
+@frozen(kw_only=True)
+class Elsewhere(Calling):
+    """The same on other machines, which have what it is told here."""
+
+    device: object = "cuda"
+
+    def training_device(self, asked):
+        if isinstance(self.device, Exception):
+            raise self.device
+        return self.device if asked == "auto" else asked
+
+
 @pytest.fixture
 def folds(tmp_path):
     """Two folds whose executor is a stranger's."""
@@ -77,6 +89,32 @@ def test_jobs_are_the_folds_and_working_on_one_trains_and_validates_it(folds, tr
     assert trained == [("train", "0"), ("validate", "0"), ("train", "1"), ("validate", "1")]
     assert set(execute.RunFolder(mine[0].folder.path).path.joinpath("timings.json").read_text().split('"')) >= {
         "train 2d fold 0", "validate 2d fold 1"}
+
+
+@pytest.mark.parametrize(("asked", "there", "device", "words"), [
+    ("auto", "cuda", "cuda", ("--device", "cuda")), ("cpu", "cuda", "cpu", ("--device", "cpu")),
+    ("auto", "auto", "auto", ()), ("auto", None, "auto", ()), ("cpu", None, "cpu", ()),
+])  # fmt: skip
+def test_a_job_says_the_device_and_is_told_it_where_the_executor_decides(folds, asked, there, device, words):
+    mine = folds(each, device=asked)
+    if there:
+        executor = Elsewhere(how=each, device=there)
+        mine = [evolve(fold, components=evolve(fold.components, executor=executor)) for fold in mine]
+    train_folds(mine, ("--within", "w"), Silent())
+    (jobs,) = mine[0].components.executor.asked
+    assert {job.device for job in jobs} == {device}
+    for job in jobs:
+        assert job.command[job.command.index("--validate"):] == ("--validate", *words, "--within", "w")
+
+
+@pytest.mark.parametrize("device", [None, 3, KeyError("a node")])
+def test_an_executor_that_does_not_say_the_device_is_named(folds, device):
+    mine = folds(each)
+    executor = Elsewhere(how=each, device=device)
+    changed = {"components": evolve(mine[0].components, executor=executor), "settings": evolve(SETTINGS, device="auto")}
+    error = refused([evolve(fold, **changed) for fold in mine])
+    assert (error.exit_code, error.records[0].code) == (Exit.PLUGIN, "SEG-P10")
+    assert "training_device" in error.records[0].found
 
 
 def test_a_level_that_is_chosen_later_is_not_validated(folds, trained):

@@ -118,7 +118,31 @@ def test_a_loss_that_cannot_be_built_is_its_plugins_fault(fold, monkeypatch):
     (Settings(device="cpu", recipe="nnunet"), "nnunet"), (Settings(device="cpu", budget_s=5.0), "budget"),
 ])  # fmt: skip
 def test_the_recipe_is_settled_with_the_length(settings, recipe):
-    assert run.with_length(settings).recipe == recipe
+    assert run.with_length(settings, discover()).recipe == recipe
+
+
+GPUS = {"executor": {"gpus": 2}}
+NONE = {"executor": {"gpus": 0}}
+
+
+@pytest.mark.parametrize(("settings", "expected"), [
+    (Settings(executor="slurm", options=GPUS), ("nnunet", 1000)),
+    (Settings(executor="slurm", device="cuda"), ("nnunet", 1000)),
+    (Settings(executor="slurm", options=NONE), ("budget", 0)),
+    (Settings(executor="slurm", device="cpu"), ("budget", 0)),
+    (Settings(executor="slurm", options=GPUS, budget_s=5.0), ("budget", 0)),
+    (Settings(), ("budget", 0)),
+])  # fmt: skip
+def test_length_and_recipe_are_those_of_the_device_of_the_trainings(settings, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = run.with_length(settings, discover())
+    assert (found.recipe, found.epochs) == expected
+
+
+def test_a_device_of_other_machines_has_a_name_that_is_one():
+    with pytest.raises(SegError, match="no device is called 'gpu'") as caught:
+        run.with_length(Settings(executor="slurm", device="gpu"), discover())
+    assert caught.value.exit_code == Exit.USAGE
 
 
 @pytest.mark.parametrize(("settings", "loss"), [({"options": {"loss": {"top_k": 10}}}, None), ({}, PlainEntropy())])

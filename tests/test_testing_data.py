@@ -330,6 +330,10 @@ def with_a_code_of_its_own(jobs, work):
         raise SegError(error.records, Exit.RESOURCES) from None
 
 
+def elsewhere(answer):
+    return changed(InTurn, training_device=lambda self, asked: answer(asked))
+
+
 EXECUTORS = [
     ("component", object()),
     ("once", running(lambda jobs, work: work(jobs[0]))),
@@ -338,6 +342,10 @@ EXECUTORS = [
     ("refusal", running(to_the_first_refusal)),
     ("refusal", running(without_a_word)),
     ("refusal", running(with_a_code_of_its_own)),
+    ("device", elsewhere(lambda asked: "cuda")),
+    ("device", elsewhere(lambda asked: {"auto": "gpu"}.get(asked, asked))),
+    ("device", elsewhere(lambda asked: None if asked == "auto" else asked)),
+    ("device", elsewhere(lambda asked: f"cuda:{next(COUNT)}" if asked == "auto" else asked)),
 ]
 
 TABLES = dict(zip(HERE, (ENSEMBLERS, POSTPROCESSORS, LOSSES, RECIPES, NORMALISERS, METRICS, EXPORTERS, EXECUTORS),
@@ -365,6 +373,12 @@ def test_an_executor_may_refuse():
 
     for check in checks("executor"):
         check(running(refuse))
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "auto"])
+def test_an_executor_may_say_where_trainings_run(name):
+    for check in checks("executor"):
+        check(elsewhere(lambda asked: name if asked == "auto" else asked))
 
 
 def test_an_exporter_may_refuse():

@@ -35,16 +35,29 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        record = Record(code="SEG-C06", found=f"no device is called {name!r}", expected="auto, cpu, cuda, cuda:1 …")
-        raise SegError(record, Exit.USAGE) from None
+    device = _named(name)
     if not _is_there(device):
         raise SegError(Record(code="SEG-R03", found=f"there is no device {name!r} in this machine",
                               expected=f"cpu, or one of {torch.cuda.device_count()} CUDA devices",
                               advice="Use --device cpu, or leave it out."), Exit.RESOURCES)
     return device
+
+
+def named_devices(names: str) -> tuple[torch.device, ...]:
+    """The torch devices of names with commas between, which may be in another machine.
+
+    Raises:
+        SegError: no device is called so (exit 2).
+    """
+    return tuple(_named(part.strip()) for part in names.split(","))
+
+
+def _named(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        record = Record(code="SEG-C06", found=f"no device is called {name!r}", expected="auto, cpu, cuda, cuda:1 …")
+        raise SegError(record, Exit.USAGE) from None
 
 
 def _is_there(device: torch.device) -> bool:

@@ -129,11 +129,11 @@ def _start(job: TrainingJob, words: Sequence[Any], lifeline: int, environment: d
 
 
 def _all_there(others: Sequence[Running], place: Path) -> None:
-    """Wait for the others, as long as none of them has ended."""
+    """Wait for the others, as long as none of them has ended, with whatever code."""
     while not all(place.with_suffix(f".{rank}").exists() for rank in range(1, len(others) + 1)):
         time.sleep(POLL_S)
         for one in others:
-            if code := one.process.poll():
+            if (code := one.process.poll()) is not None:
                 raise failure(one, code)
 
 

@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 
 from seg.cascades import trainings
-from seg.device import choose_devices, describe_device, is_16_bit, total_memory
+from seg.device import choose_devices, describe_device, is_16_bit, named_devices, total_memory
 from seg.device_faults import less_memory
 from seg.errors import Exit, Record, SegError
 from seg.models import Configuration, Fingerprint, Plan
@@ -71,8 +71,8 @@ class Estimate:
                                   advice="Free some space, or choose another folder with -o."), Exit.RESOURCES)
 
 
-def estimate(folder: RunFolder, settings: Settings, components: Components) -> Estimate:
-    """What the chosen configurations and folds will take."""
+def estimate(folder: RunFolder, settings: Settings, components: Components, elsewhere: str = "") -> Estimate:
+    """What the chosen configurations and folds will take; `elsewhere`: their device, where the executor says it."""
     plan, fingerprint = folder.plan(), folder.fingerprint()
     folds = trainings(settings.configurations, settings.folds, plan.configurations, len(folder.splits()))
     count = sum(map(len, folds.values()))
@@ -83,9 +83,10 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
     length = (f"{settings.epochs} epochs of {settings.train.steps_per_epoch} steps" if settings.epochs
               else format_seconds(settings.budget_s))
     weights = max(_weight_bytes(configuration) for configuration in chosen)
-    device = choose_devices(settings.device)[0]
+    device = (named_devices(elsewhere) if elsewhere else choose_devices(settings.device))[0]
     step = max(_step_bytes(components, plan, item, settings, device) for item in chosen)
-    held, total = max(sum(size) for size in sizes), total_memory(device)
+    # how large another machine's device is nobody can ask from here
+    held, total = max(sum(size) for size in sizes), 0 if elsewhere else total_memory(device)
     waiting = [plan.configurations[name] for name, wanted in folds.items() if total and any(
         not (folder.training(name, fold) / "done.json").exists() for fold in wanted)]
     disk = sum(sum(size) for size in sizes) + kept + WEIGHT_COPIES * 2 * weights * count
@@ -95,7 +96,8 @@ def estimate(folder: RunFolder, settings: Settings, components: Components) -> E
         train_s=settings.budget_s or None,
         disk_bytes=disk,
         memory_bytes=PROGRAM_BYTES + step + (min(held, total // 2) if total else held) + WEIGHT_COPIES * weights,
-        device=describe_device(device),
+        device=f"{elsewhere}, where the executor {settings.executor} has trainings run" if elsewhere
+        else describe_device(device),
         folder=str(folder.path),
         device_bytes=total,
         too_large=tuple(filter(None, (too_large(components, plan, item, settings) for item in waiting))),

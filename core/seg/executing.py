@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import distribution
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, frozen
 
 from seg.choice import OURS
+from seg.contracts import blamed, expect
 from seg.errors import Exit, Record, SegError
+from seg.models import ComponentUse
 from seg.progress import Progress
-from seg.training_kinds import TrainingJob
+from seg.settings import AUTO
+from seg.training_kinds import Executor, RemoteExecutor, TrainingJob
 
 POLL_S = 0.2  # between two looks at the processes
 LAST_LINES = 4  # of a log, told of a job that failed
@@ -115,7 +118,7 @@ class _Ended:
         if number:
             known = number in set(signal.Signals)
             return cls(f"was stopped by {signal.Signals(number).name if known else f'signal {number}'}", Exit.RESOURCES)
-        known = code in set(Exit)
+        known = code in set(Exit) - {Exit.DONE}  # with that, it ended too early
         return cls(f"ended with exit code {code}", Exit(code) if known else Exit.RESOURCES)
 
 
@@ -146,6 +149,20 @@ def end(processes: Sequence[Process]) -> None:
             process.kill()
         while any(process.poll() is None for process in left):
             time.sleep(POLL_S)
+
+
+def device_elsewhere(executor: Executor, use: ComponentUse, asked: str) -> str:
+    """The device that trainings compute on where `executor` has them run, if it is for the executor to say, else empty.
+
+    Raises:
+        SegError: a plugin's executor fails in that, or gives no text (exit 6).
+    """
+    if not isinstance(executor, RemoteExecutor):
+        return ""
+    with blamed(use, "training_device"):
+        found: Any = executor.training_device(asked)
+    name = expect(found, str, use, "training_device")
+    return "" if name == AUTO else name
 
 
 def command_of_seg() -> tuple[str, ...]:

@@ -90,12 +90,15 @@ class TrainingJob:
     `seg.lifeline`). It trains, validates, and ends with a code of `seg.Exit`; SIGTERM makes it save its state and end
     with 143. Called again it goes on, or finds all done. Its outputs belong behind what is already in `log`, whose
     folder may have to be made.
+
+    `device` is what it computes on, as `--device` says it: auto, cpu, cuda, cuda:0,cuda:1 …
     """
 
     configuration: str
     fold: str
     command: tuple[str, ...]
     log: Path
+    device: str = "auto"
 
     @property
     def name(self) -> str:
@@ -116,4 +119,19 @@ class Executor(Protocol):
 
         Raises:
             SegError: jobs were refused or failed; the records of all, and the exit code of the first.
+        """
+
+
+@runtime_checkable
+class RemoteExecutor(Executor, Protocol):
+    """An executor that has trainings run on other machines, and says what they compute on there.
+
+    Without a word of the user, length and recipe of a training are chosen for its device, which this machine may lack.
+    """
+
+    def training_device(self, asked: str) -> str:
+        """The device of the trainings where `--device` says `asked`.
+
+        A device that is asked for by name stays. In place of "auto" it gives the name that is told to each training,
+        cpu or cuda, or "auto" where this machine's device is meant. It answers at once, without asking the machines.
         """

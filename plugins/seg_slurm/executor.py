@@ -25,11 +25,17 @@ class SlurmExecutor:
     partition: str = option("", "the partition; empty: the cluster's own")
     account: str = option("", "the account; empty: the user's own")
     hours: float = option(24.0, "time of one job; one that needs more goes on in another", ge=0.05)
-    gpus: int = option(1, "GPUs of a job", ge=0)
+    gpus: int = option(1, "GPUs of a job; one on the CPU gets none", ge=0)
     cpus: int = option(8, "processor cores of a job", ge=1)
     memory_gb: float = option(32.0, "memory of a job", ge=1)
     cluster: str = option("slurm", "local: the same jobs as processes of this machine, to try it",
                           choices=("slurm", "local"))
+
+    def training_device(self, asked: str) -> str:
+        """The device of trainings, as `seg.RemoteExecutor` says."""
+        if asked != "auto" or self.cluster == "local":
+            return asked
+        return "cuda" if self.gpus else "cpu"
 
     def run(self, jobs: Sequence[TrainingJob], work: Callable[[TrainingJob], None], progress: Progress) -> None:  # noqa: ARG002
         """Do every job, as `seg.Executor` says."""
@@ -49,8 +55,9 @@ class SlurmExecutor:
         except RuntimeError as error:
             raise SegError(Record(code="SEG-R08", found=f"no jobs can be submitted here: {error}",
                                   expected="a machine of the cluster, with sbatch"), Exit.RESOURCES) from error
+        gpus = 0 if job.device == "cpu" else self.gpus
         chosen = {"slurm_partition": self.partition, "slurm_account": self.account}
-        found.update_parameters(name="seg", timeout_min=round(60 * self.hours), gpus_per_node=self.gpus,
+        found.update_parameters(name="seg", timeout_min=round(60 * self.hours), gpus_per_node=gpus,
                                 cpus_per_task=self.cpus, mem_gb=self.memory_gb,
                                 **{name: value for name, value in chosen.items() if value})
         return found

@@ -119,7 +119,7 @@ def _fold(run: Path, config: str, fold: str, registry: Registry) -> Fold:
     from seg.stages.train import Fold
 
     folder = RunFolder(run)
-    settings = with_length(folder.settings())
+    settings = with_length(folder.settings(), registry)
     plan = folder.plan()
     if config not in plan.configurations:
         raise usage_error(f"configuration {config!r}", expected=f"one of {', '.join(plan.configurations)}")

@@ -125,7 +125,7 @@ def compare(
             members failed. `exit_code` says which.
     """
     registry, progress = registry or discover(), progress or Silent()
-    members = [attrs.evolve(member, settings=_settled(member)) for member in members]
+    members = [attrs.evolve(member, settings=_settled(member, registry)) for member in members]
     resolve_all(members, registry)
     first = members[0].settings
     dataset = find_dataset(data, registry, first.labels or None, first.data.reorient)
@@ -179,8 +179,8 @@ def _fold_count(settings: Settings, dataset: Dataset) -> int:
     return count if settings.folds == ("all",) else len(settings.folds)
 
 
-def _settled(member: Member) -> Settings:
-    settings = with_length(member.settings)
+def _settled(member: Member, registry: Registry) -> Settings:
+    settings = with_length(member.settings, registry)
     return attrs.evolve(settings, folds=settings.folds or ("0",))
 
 
@@ -280,8 +280,9 @@ def _peak_memory(folder: Path, settings: Settings) -> Iterator[None]:
 
     What other processes take is not known here, so nothing is noted where an executor starts some.
     """
-    chosen, file = choose_devices(settings.device)[0], folder / MEMORY
-    if chosen.type != "cuda" or settings.executor.rpartition(":")[2] != "local":
+    here = settings.executor.rpartition(":")[2] == "local"
+    chosen, file = choose_devices(settings.device if here else "cpu")[0], folder / MEMORY
+    if chosen.type != "cuda":
         yield
         return
     import torch

@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from attrs import evolve
+
 from seg.contracts import blamed, contract_error
 from seg.device_faults import let_go, told
 from seg.errors import SegError
+from seg.executing import device_elsewhere
 from seg.models import Evaluation
 from seg.progress import Progress
 from seg.runfolder import RunFolder
@@ -34,9 +37,18 @@ def train_folds(folds: Sequence[Fold], words: Sequence[str], progress: Progress)
         if (fold.path / "done.json").exists():
             train_and_validate(fold, progress)  # looks whether it is what is asked for
         else:
-            jobs[fold.job("--validate", *words)] = fold
+            jobs[_job(fold, words)] = fold
     if jobs:
         _execute(jobs, progress)
+
+
+def _job(fold: Fold, words: Sequence[str]) -> TrainingJob:
+    """The training of a fold as its executor is given it, with the device that the executor says."""
+    components, asked = fold.components, fold.settings.device
+    elsewhere = device_elsewhere(components.executor, components.uses["executor"], asked)
+    if elsewhere:
+        words = ("--device", elsewhere, *words)
+    return evolve(fold.job("--validate", *words), device=elsewhere or asked)
 
 
 def _execute(jobs: dict[TrainingJob, Fold], progress: Progress) -> None:

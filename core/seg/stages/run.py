@@ -11,11 +11,12 @@ from attrs import frozen
 
 from seg.cascades import trainings
 from seg.convert import read_json, to_data, write_json
-from seg.device import choose_devices
+from seg.device import choose_devices, named_devices
 from seg.discovery import discover
 from seg.errors import Record, SegError, usage_error
 from seg.estimates import Estimate, estimate
 from seg.events import RunEnded, RunStarted
+from seg.executing import device_elsewhere
 from seg.files import digest_json, locked
 from seg.further import directions
 from seg.listening import Listening, amended
@@ -74,8 +75,8 @@ def run(
     Raises:
         SegError: bad settings, refused data, a folder in use, a full disk; `exit_code` says which.
     """
-    settings, progress = with_length(settings or Settings()), progress or Silent()
-    registry = registry or discover()
+    registry, progress = registry or discover(), progress or Silent()
+    settings = with_length(settings or Settings(), registry)
     components = Components.resolve(settings, registry)
     dataset = find_dataset(data, registry, settings.labels or None, settings.data.reorient)
     folder = RunFolder(out or Path("runs") / dataset.description.name)
@@ -89,7 +90,8 @@ def run(
             folder.keep_settings(settings, components)
             settings = _with_choices(settings, folder)
             refuse_unknown_levels(folder.plan(), settings, components.architecture)
-            costs = estimate(folder, settings, components)
+            elsewhere = device_elsewhere(components.executor, components.uses["executor"], settings.device)
+            costs = estimate(folder, settings, components, elsewhere)
             for line in costs.lines():
                 progress.say(line)
             costs.refuse_without_space(folder.path)
@@ -117,9 +119,15 @@ def _told(folder: RunFolder, settings: Settings, progress: Progress) -> Iterator
     progress.tell(RunEnded(folder=folder.path, evaluations=evaluations))
 
 
-def with_length(settings: Settings) -> Settings:
-    """`settings` with a length of training, nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU, and recipe."""
-    device = choose_devices(settings.device)[0]
+def with_length(settings: Settings, registry: Registry) -> Settings:
+    """`settings` with a length of training, nnU-Net's 1000 epochs on a GPU, 20 minutes a fold on a CPU, and recipe.
+
+    Raises:
+        SegError: no such device (exit 2), none in this machine (exit 5), as far as the trainings run here.
+    """
+    executor, use = registry.build("executor", settings.executor, settings.of("executor"))
+    elsewhere = device_elsewhere(executor, use, settings.device)
+    device = (named_devices(elsewhere) if elsewhere else choose_devices(settings.device))[0]
     if not (settings.epochs or settings.budget_s):
         length = {"epochs": GPU_EPOCHS} if device.type == "cuda" else {"budget_s": CPU_BUDGET_S}
         settings = attrs.evolve(settings, **length)

@@ -101,7 +101,7 @@ class Fold:
         command = (*command_of_seg(), "train", str(run), "--config", self.configuration, "--fold", self.fold, *words,
                    *self.components.choice.words())
         return TrainingJob(configuration=self.configuration, fold=self.fold, command=command,
-                           log=self.path.resolve() / LOG)
+                           log=self.path.resolve() / LOG, device=self.settings.device)
 
     def made_with(self) -> dict[str, ComponentUse]:
         """The components that decided its weights, as recorded when its training began; before, as they are now."""

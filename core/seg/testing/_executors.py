@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 from seg.errors import Exit, Record, SegError
 from seg.progress import Silent
 from seg.testing._check import Check, expect
-from seg.training_kinds import Executor, TrainingJob
+from seg.training_kinds import Executor, RemoteExecutor, TrainingJob
 
 JOBS = 3
 REFUSED = "1"  # the fold that fails where one shall
+NAMED = ("cpu", "cuda", "cuda:0,cuda:1")  # devices
 CODE = "import sys; open(sys.argv[1], 'a').write('done\\n'); sys.exit(int(sys.argv[2]))"
 
 
@@ -60,9 +61,32 @@ def executor_refusal(executor: Executor) -> None:
     expect(told, f"{raised!r} raised where a job is refused", f"SegError of fold {REFUSED} with exit code 3")
 
 
+def executor_device(executor: Executor) -> None:
+    if not isinstance(executor, RemoteExecutor):
+        return
+    for name in NAMED:
+        found = executor.training_device(name)
+        expect(found == name, f"training_device({name!r}) gave {found!r}", "what is asked for by name")
+    found = executor.training_device("auto")
+    expect(found == "auto" or _is_device(found), f"training_device('auto') gave {found!r}", "cpu, cuda …, or auto")
+    again = executor.training_device("auto")
+    expect(again == found, f"training_device('auto') gave {found!r}, then {again!r}", "the same answer")
+
+
+def _is_device(name: object) -> bool:
+    import torch
+
+    try:
+        return isinstance(name, str) and bool(torch.device(name))
+    except RuntimeError:
+        return False
+
+
 CHECKS = (
     Check(id="executor-once", kind="executor", law=executor_once,
           reason="A run goes on when the executor comes back, so every training must be done then."),
     Check(id="executor-refusal", kind="executor", law=executor_refusal,
           reason="A training that fails in the night must be told, and must not cost the others."),
+    Check(id="executor-device", kind="executor", law=executor_device,
+          reason="Length and recipe are chosen for the device of the trainings, and each of them is told it."),
 )
