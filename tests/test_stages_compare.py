@@ -17,11 +17,12 @@ from seg.discovery import discover
 from seg.errors import Exit
 from seg.grids import make_grid
 from seg.settings import Settings
-from seg.stages.compare import Comparison, _refuse_other_folds, estimate_lines
+from seg.stages.compare import _refuse_other_folds, estimate_lines
+from seg.stages.comparison import Comparison
 from seg_cli.main import execute
 
 CASES = 6  # of the fixture `data`
-GRID = ["--arch", "unet,unetpp", "--augmenter", "none,nnunet", *SHORT]
+GRID = ["--arch", "unet,unetpp", "--augmenter", "none,nnunet", *SHORT, "--set", "metrics.also=recall,volume_error"]
 MEMBERS = ["unet-none", "unet-nnunet", "unetpp-none", "unetpp-nnunet"]
 
 
@@ -115,6 +116,22 @@ def test_the_page_needs_no_network_and_links_every_report(grid):
         assert word in text
 
 
+def test_further_metrics_stand_in_the_data_in_the_table_and_on_the_page(grid):
+    found = result(grid)
+    assert found.further == {"recall": True, "volume_error": False}
+    for effects in (found.differences, *found.effects.values()):
+        assert all(list(each.differences) == ["dice", "hd95_mm", "nsd", "recall", "volume_error"] for each in effects)
+    with (grid / "compare.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["recall"] for row in rows] == [str(member.mean["recall"]) for member in found.members]
+    page = Text((grid / "compare.html").read_text())
+    assert page.words.count("recall") == 4  # members, differences, two factors
+    text = " ".join(" ".join(page.words).split())
+    assert "Of HD95, volume_error less is better" in text
+    assert f"{found.members[0].mean['recall']:.4f}" in text
+    assert f"{found.differences[0].differences['recall'].difference:+.4f}" in text
+
+
 def test_the_table_has_a_row_a_member(grid):
     with (grid / "compare.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -132,6 +149,7 @@ def test_the_same_command_keeps_everything(grid, data, command):
     assert result(grid) == found
     assert "4 members in" in err
     assert re.search(r"unetpp-nnunet .*\d", out)
+    assert out.count("volume_error") == 4  # members, differences, two factors
     assert str(grid / "compare.html") in out
     assert "the intervals say little" in out
 
