@@ -112,6 +112,7 @@ def test_the_same_command_does_nothing_twice(run, data, command):
     code, out, err = command("run", data, "-o", run, *TINY)
     assert code == 0
     assert "trained already" in err
+    assert "validate" not in err
     assert f"report  {run / 'report.html'}" in out
     assert made(run) == before
 
@@ -148,7 +149,9 @@ def test_a_lost_prediction_is_made_again_and_nothing_else(run, data, command, tm
     lost = min(folder.glob("validation/*/*/*.nii.gz"))
     content = lost.read_bytes()
     lost.unlink()
-    assert command("run", data, "-o", folder, *TINY)[0] == 0
+    code, _, err = command("run", data, "-o", folder, *TINY)
+    assert code == 0
+    assert err.count("validate 3d_fullres fold 0") == 1
     assert lost.read_bytes() == content
     changed = {path for path, time in made(folder).items() if before.get(path) != time}
     assert {path.name for path in changed} <= {lost.name, "predictions.json"}
