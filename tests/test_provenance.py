@@ -149,6 +149,21 @@ def test_a_finished_training_of_another_version_is_kept_and_said(run, capsys):
     assert 'from = "fake-mine 2.0"' in (folder / "run.toml").read_text()
 
 
+def test_a_model_of_folds_of_several_versions_records_and_tells_each(run):
+    words, folder, site = run
+    install(site, "2.0")
+    assert execute([*words, "--fold", "0,1"]) == 0
+    model = json.loads((folder / "model" / "model.json").read_text())
+    assert model["architecture"]["version"] == "1.4"
+    recorded = [use["version"] for use in model["components"] if use["kind"] == "architecture"]
+    assert recorded == ["1.4", "2.0"]
+    assert len(model["components"]) == len({(use["kind"], use["name"]) for use in model["components"]}) + 1
+    for here, made in (("2.0", "1.4"), ("1.4", "2.0")):
+        install(site, here)
+        (record,) = seg.load(folder / "model", device="cpu").records
+        assert f"made with fake-mine {made}, {here} is installed" in record.found
+
+
 def test_an_unfinished_one_is_refused(run, capsys):
     words, folder, site = run
     next(folder.rglob("done.json")).unlink()
