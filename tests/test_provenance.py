@@ -192,10 +192,15 @@ def test_a_plugin_of_one_file_is_found_wherever_the_file_lies(tmp_path):
     here, there = tmp_path / "a" / "mine.py", tmp_path / "b" / "mine.py"
     plugins = [discover(seg.discovery.PluginChoice(only=(), files=files)) for files in ([here], [there], [])]
     _, use = plugins[0].build("architecture", "mine", {"features": 7})
-    assert advice_for(use) == f"--plugin {here} (content {use.version})"
+    assert advice_for(use) == f"--plugin mine.py (content {use.version})"
+    assert plugins[1].build("architecture", "mine", {"features": 7})[1] == use  # so that a run may go on with it
+    both = discover(seg.discovery.PluginChoice(only=(), files=[here, there]))
+    assert both.build("architecture", "mine", {"features": 7})[1] == use
     for registry in plugins[:2]:
         assert build_component(registry, use).features == 7
         assert version_records([use], registry) == ()
+    old = evolve(use, distribution=f"file:{here}")  # as it was recorded once
+    assert build_component(plugins[1], old).features == 7
     assert len(version_records([evolve(use, version="0")], plugins[1])) == 1
     with pytest.raises(seg.SegError, match="--plugin") as caught:
         build_component(plugins[2], use)
