@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import SimpleITK
+import typer
 
 from seg.errors import Exit
 from seg_cli import main
@@ -22,6 +23,13 @@ def test_every_command_has_help(name, command):
     code, out, _ = command(name, "--help")
     assert code == 0
     assert out.startswith(f"Usage: seg {name}")
+
+
+def test_every_option_says_what_it_is_for():
+    commands = typer.main.get_command(app).commands
+    silent = [(name, option.name) for name, command in commands.items() for option in command.params
+              if not option.hidden and not option.help]
+    assert silent == []
 
 
 def test_the_stages_are_commands(command):
