@@ -6,8 +6,31 @@ import tomllib
 
 import pytest
 
+from seg.phantom import write_phantom
+from seg_cli.main import execute
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def data(request, tmp_path_factory):
+    """A small data set in nnU-Net's layout, of five cases or as many as the file's CASES says; tests only read it."""
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    write_phantom(folder, cases=getattr(request.module, "CASES", 5), shape=(16, 20, 18))
+    return folder
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command; exit code, standard output, standard error. There is never a traceback."""
+    def call(*words):
+        code = execute([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return call
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import torch
 from attrs import evolve
 
 import seg
+from helpers import SHORT
 from seg import Exit, SegError
 from seg.arrays import load_array
 from seg.convert import read_json, write_json
 from seg.discovery import discover
 from seg.models import Plan
-from seg.phantom import write_phantom
 from seg.runfolder import Components, RunFolder
 from seg.stages.bundle import describe_model
 from seg.stages.cascade import previous_predictions
@@ -23,19 +23,16 @@ from seg.stages.train import Fold
 from seg.stages.validate import fold_model
 from seg_cli.main import execute
 
-WORDS = ["--device", "cpu", "--epochs", "1", "--set", "train.steps_per_epoch=2", "--set", "architecture.features=4",
-         "--ensembler", "mean"]
+WORDS = [*SHORT, "--ensembler", "mean"]
 LOW, FULL, CASCADE = "3d_lowres", "3d_fullres", "3d_cascade_fullres"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
+def data(data):
     names = [f"phantom_{index:03d}" for index in range(5)]
     folds = [{"train": names[3:], "val": names[:3]}, {"train": names[:3], "val": names[3:]}]
-    (folder / "splits.json").write_text(json.dumps(folds))
-    return folder
+    (data / "splits.json").write_text(json.dumps(folds))
+    return data
 
 
 def with_cascade(plan):

@@ -344,5 +344,5 @@ def test_a_run_with_it_is_exit_6(bad, tmp_path, capsys, option, told):
     assert execute([str(word) for word in words]) == 6
     err = capsys.readouterr().err
     assert told in err
-    assert f"file:{bad}" in err
+    assert f"file:{bad.name}" in err
     assert "hook seg_" in err

@@ -246,14 +246,14 @@ def test_a_plugin_of_one_file_names_its_own_class(folder, tmp_path):
     registry = discover(choice)
     (plugin,) = [plugin for plugin in registry.plugins if plugin.distribution != "segplug"]
     instance, use = registry.build("sampler", "mine")
-    assert (plugin.origin, use.distribution, use.version) == ("file", f"file:{file}", plugin.version)
+    assert (plugin.origin, use.distribution, use.version) == ("file", "file:my net.py", plugin.version)
     assert type(instance).__module__.startswith("seg_local_my_net_")
     assert "my net" not in sys.modules
     assert type(discover(choice).build("sampler", "mine")[0]) is type(instance)
     file.write_text(file.read_text() + "# other\n")
     (other,) = [plugin for plugin in discover(choice).plugins if plugin.distribution != "segplug"]
     assert other.version != plugin.version
-    assert discover(choice).build("sampler", f"file:{file}:mine")[1].name == "mine"
+    assert discover(choice).build("sampler", "file:my net.py:mine")[1].name == "mine"
 
 
 @pytest.mark.parametrize(("code", "told"), [

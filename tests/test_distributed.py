@@ -29,7 +29,6 @@ from seg.checkpoint import load_state, newest_state
 from seg.distributed import Ranks, leading, meeting
 from seg.errors import Exit
 from seg.losses import DeepSupervision
-from seg.phantom import write_phantom
 from seg.settings import TrainOptions
 from seg.training import Data, Interrupted, Job, Length, train
 from seg_basic.budget import BudgetRecipe
@@ -170,13 +169,6 @@ def test_shares_are_all_of_a_batch():
 
 TINY = ["--epochs", "2", "--fold", "0", "--set", "train.steps_per_epoch=2", "--set", "architecture.features=4", "--set",
         "train.autocast=off"]  # fmt: skip
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
-    return folder
-
 
 MINE = """
 from seg import Offer, hookimpl

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ import torch
 
 import seg
 import seg.testing
+from helpers import TINY
 from seg import Architecture, Silent
 from seg.discovery import discover
 from seg.errors import Exit
 from seg.events import EpochEnded
 from seg.hookspecs import COMMANDS, EVENTS, KINDS
 from seg.listening import Listening, sections
+from seg.settings import read_settings
 from seg_cli.choosing import EXPECTED
 from seg_cli.main import app, execute
 from seg_unet.unet import UNet
@@ -136,6 +139,32 @@ def test_the_way_to_a_plugin_can_be_gone(tmp_path, monkeypatch, install):
             assert seg.testing.verify(discover(), [folder.name]) == []
     assert (tmp_path / "demo-run" / "model" / "model.json").exists()
     assert "segplug-attention" in (tmp_path / "demo-run" / "run.toml").read_text(encoding="utf-8")
+
+
+def test_the_stages_of_the_tutorial_can_be_gone(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mydata").symlink_to(data)
+    found = text("tutorial.md").partition("\n## Stage by stage\n")[2].partition("\n## ")[0]
+    commands = [line.split()[1:] for line in found.splitlines() if line.startswith("    seg ")]
+    assert len(commands) == 8
+    for words in commands:
+        assert execute([*words, *TINY] if words[0] == "run" else words) == 0
+    made = {path: path.stat().st_mtime_ns for pattern in ("cases/*/*.h5", "training/*/*/*", "validation/*/*/*.nii.gz")
+            for path in (tmp_path / "runs/mydata").glob(pattern)}
+    assert len(made) > 5
+    capsys.readouterr()
+    assert execute(["run", "mydata", "-o", "runs/mydata", *TINY]) == 0  # it keeps what the stages made
+    assert "trained already" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_the_settings_file_of_the_tutorial_is_one(tmp_path):
+    block = r"\n((?:        [^\n]*\n|\n)*?        \[planner\]\n(?:        [^\n]*\n)+)"
+    shown = re.search(block, text("tutorial.md"))[1]
+    (tmp_path / "mine.toml").write_text(textwrap.dedent(shown))
+    found = read_settings(tmp_path / "mine.toml", [], {})
+    assert (found.architecture, found.folds, found.epochs) == ("unetpp", ("0", "1"), 100)
+    assert found.options == {"planner": {"vram_gb": 11}}
 
 
 def test_the_logger_and_the_command_of_the_page_work(tmp_path, monkeypatch, capsys):

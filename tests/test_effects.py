@@ -10,13 +10,14 @@ from seg.metrics import evaluation
 from seg.models import CaseMetrics, ClassMetrics
 
 
-def made(values, names=None):
-    """An evaluation from values of cases (rows) and classes, None where undefined."""
+def made(values, names=None, further=()):
+    """An evaluation from values of cases (rows) and classes, None where undefined; every metric has the same."""
     cases = [CaseMetrics(case=name, classes={
-        str(index): ClassMetrics(dice=value, hd95_mm=value, nsd=value, truth_voxels=1, predicted_voxels=1)
+        str(index): ClassMetrics(dice=value, hd95_mm=value, nsd=value, truth_voxels=1, predicted_voxels=1,
+                                 others=dict.fromkeys(further, value))
         for index, value in enumerate(row)})
         for name, row in zip(names or map(str, range(len(values))), values, strict=True)]
-    return evaluation(cases, [str(index) for index in range(len(values[0]))])
+    return evaluation(cases, [str(index) for index in range(len(values[0]))], further=dict.fromkeys(further, True))
 
 
 def random(seed, cases=10, classes=2):
@@ -61,6 +62,16 @@ def test_the_mean_of_equal_results_is_the_result():
 def test_the_mean_is_over_what_is_defined():
     found = averaged([made([[0.5, None]]), made([[0.7, 0.3]]), made([[0.6, None]])])
     assert [one.dice for one in found.cases[0].classes.values()] == [pytest.approx(0.6), 0.3]
+
+
+def test_further_metrics_are_paired_and_averaged_as_the_others():
+    one, other = (made([[0.5, None], [low, 0.75]], further=("recall", "odd")) for low in (0.25, 0.5))
+    assert averaged([one, one]) == one
+    third = made([[0.9, 0.2], [0.1, 0.3]], further=("recall",))
+    found = effect("a", "b", [(one, other), (third, other)])
+    assert list(found.differences) == ["dice", "hd95_mm", "nsd", "recall"]  # that which one side lacks is left out
+    assert found.differences["recall"].difference == found.differences["dice"].difference
+    assert found.differences["recall"].low == found.differences["dice"].low
 
 
 @pytest.mark.parametrize(("by", "verdict"), [(0.1, "better, supported"), (-0.1, "worse, supported")])

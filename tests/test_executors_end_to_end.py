@@ -11,7 +11,6 @@ import pytest
 
 from seg.errors import Exit
 from seg.files import locked
-from seg.phantom import write_phantom
 from seg_cli.main import execute
 
 TINY = ["--device", "cpu", "--epochs", "3", "--fold", "0,1", "--set", "train.steps_per_epoch=3", "--set",
@@ -40,13 +39,6 @@ def _one_thread():
         patch.setattr("seg.stages.report.write_report", lambda *_: None)  # the longest part of so short a run
         yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module")

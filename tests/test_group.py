@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from seg.errors import Exit
-from seg_cli.main import execute
 
 HOOKS = """
 from seg import Offer, hookimpl
@@ -63,27 +62,16 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.fixture
-def seg(capsys):
-    def run(*words):
-        code = execute(words)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
-
-
 def offer(folder, distribution="fake-greet", name="greet", commands=COMMANDS):
     install(folder, distribution, HOOKS.replace("{name}", name))
     (folder / f"{distribution.replace('-', '_')}_commands.py").write_text(commands)
 
 
-def test_a_plugins_command_is_run_with_its_parameters(folder, seg):
+def test_a_plugins_command_is_run_with_its_parameters(folder, command):
     offer(folder)
-    assert seg("greet", "you", "--times", "2") == (0, "hello you hello you \n", "")
-    assert seg("fake-greet:greet", "you")[:2] == (0, "hello you \n")
-    code, out, _ = seg("greet", "--help")
+    assert command("greet", "you", "--times", "2") == (0, "hello you hello you \n", "")
+    assert command("fake-greet:greet", "you")[:2] == (0, "hello you \n")
+    code, out, _ = command("greet", "--help")
     assert code == 0
     assert all(word in out for word in ("seg greet", "NAME", "--times", "How often.", "Greet somebody, with a good"))
 
@@ -98,17 +86,17 @@ def test_a_plugins_command_is_run_with_its_parameters(folder, seg):
     (("you", "--fail", "bug"), Exit.PLUGIN,
      "'greet' of fake-greet 1.2 (hook seg_commands): failed: ZeroDivisionError: by nothing"),
 ])  # fmt: skip
-def test_its_errors_follow_the_usual_rules(folder, seg, words, code, said):
+def test_its_errors_follow_the_usual_rules(folder, command, words, code, said):
     offer(folder)
-    found, out, err = seg("greet", *words)
+    found, out, err = command("greet", *words)
     assert (found, out) == (code, "")
     assert said in err
 
 
-def test_the_help_lists_commands_of_plugins_apart_and_imports_none(folder, seg):
+def test_the_help_lists_commands_of_plugins_apart_and_imports_none(folder, command):
     offer(folder, commands="raise RuntimeError")
     offer(folder, "fake-run", "run")
-    code, out, _ = seg("--help")
+    code, out, _ = command("--help")
     assert code == 0
     ours, theirs = out.split("Commands of plugins:")
     assert "greet" not in ours
@@ -116,13 +104,13 @@ def test_the_help_lists_commands_of_plugins_apart_and_imports_none(folder, seg):
     assert "fake-run:run" in theirs
 
 
-def test_a_broken_plugin_is_not_in_the_way(folder, seg):
+def test_a_broken_plugin_is_not_in_the_way(folder, command):
     install(folder, "fake-broken", "raise RuntimeError('broken')")
-    assert seg("--help")[0] == 0
-    code, _, err = seg("fake-broken")
+    assert command("--help")[0] == 0
+    code, _, err = command("fake-broken")
     assert code == Exit.PLUGIN
     assert "RuntimeError: broken" in err
-    code, _, err = seg("lst-plugins")
+    code, _, err = command("lst-plugins")
     assert code == Exit.USAGE
     assert "'list-plugins'" in err
 
@@ -134,39 +122,39 @@ def test_a_broken_plugin_is_not_in_the_way(folder, seg):
     ("def greet(x: object): ...", "cannot be made a command"),
     ("raise SystemExit(0)", "SystemExit"),
 ])  # fmt: skip
-def test_a_command_that_cannot_be_had_names_its_plugin(folder, seg, commands, said):
+def test_a_command_that_cannot_be_had_names_its_plugin(folder, command, commands, said):
     offer(folder, commands=commands)
-    code, out, err = seg("greet", "you")
+    code, out, err = command("greet", "you")
     assert (code, out) == (Exit.PLUGIN, "")
     assert "command 'greet' of fake-greet 1.2" in err
     assert said in err
 
 
-def test_of_two_commands_of_a_name_each_has_its_qualified_one(folder, seg):
+def test_of_two_commands_of_a_name_each_has_its_qualified_one(folder, command):
     offer(folder, "fake-one")
     offer(folder, "fake-two")
-    code, _, err = seg("greet", "you")
+    code, _, err = command("greet", "you")
     assert code == Exit.PLUGIN
     assert "one of fake-one:greet, fake-two:greet" in err
-    assert seg("fake-two:greet", "you")[:2] == (0, "hello you \n")
-    out = seg("--help")[1]
+    assert command("fake-two:greet", "you")[:2] == (0, "hello you \n")
+    out = command("--help")[1]
     assert "fake-one:greet" in out
     assert "fake-two:greet" in out
 
 
-def test_a_built_in_command_is_never_taken(folder, seg):
+def test_a_built_in_command_is_never_taken(folder, command):
     offer(folder, "fake-show", "show")
-    assert seg("show", "train")[0] == 0
-    assert seg("fake-show:show", "you")[:2] == (0, "hello you \n")
-    (row,) = [row for row in json.loads(seg("list-plugins", "--json")[1]) if row["kind"] == "command"]
+    assert command("show", "train")[0] == 0
+    assert command("fake-show:show", "you")[:2] == (0, "hello you \n")
+    (row,) = [row for row in json.loads(command("list-plugins", "--json")[1]) if row["kind"] == "command"]
     assert (row["name"], row["distribution"], row["status"], row["reason"]) == (
         "show", "fake-show", "clash", "say fake-show:show")
 
 
-def test_list_plugins_tells_who_listens_to_what(folder, seg):
+def test_list_plugins_tells_who_listens_to_what(folder, command):
     install(folder, "fake-log", "from seg import hookimpl\n@hookimpl\ndef seg_epoch_ended(row):\n    pass\n"
             "@hookimpl\ndef seg_run_ended():\n    pass\n")
-    rows = json.loads(seg("list-plugins", "--json")[1])
+    rows = json.loads(command("list-plugins", "--json")[1])
     assert ("hooks", "fake-log", "seg_epoch_ended, seg_run_ended") in [
         (row["kind"], row["name"], row["summary"]) for row in rows]
 
@@ -178,8 +166,8 @@ def test_a_built_in_command_looks_for_no_plugins():
 
 
 @pytest.mark.parametrize("words", [("--plugin", "nowhere.py", "--help"), ("--no-plugin", "nobody", "--help")])
-def test_help_is_given_where_plugins_cannot_be_looked_for(seg, words):
-    code, out, _ = seg(*words)
+def test_help_is_given_where_plugins_cannot_be_looked_for(command, words):
+    code, out, _ = command(*words)
     assert code == 0
     assert "list-plugins" in out
     assert words[1].removesuffix(".py") in out

@@ -15,7 +15,6 @@ from seg import SegError, Silent
 from seg.discovery import discover
 from seg.errors import Exit
 from seg.hookspecs import EVENTS
-from seg.phantom import write_phantom
 from seg.registry import Listener, Plugin
 from seg.settings import read_settings
 from seg.training import Interrupted
@@ -79,13 +78,6 @@ def install(folder, name, code):
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
     (info / "entry_points.txt").write_text(f"[seg]\n{name} = {module}\n")
     (folder / f"{module}.py").write_text(code)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module")

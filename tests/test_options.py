@@ -12,6 +12,8 @@ class Some:
     norm: str = option("instance", "which norm", choices=("instance", "batch"))
     sizes: tuple[int, ...] = option((1, 2), "sizes")
     flag: bool = option(default=True, help="a switch")
+    spacing: tuple[float, ...] = option((), "three, or none")
+    axes: tuple[int, int] = option((0, 1), "always two")
 
 
 @frozen(kw_only=True)
@@ -38,6 +40,20 @@ def test_a_wrong_option_is_exit_2_and_named(values, told):
     assert "architecture" in str(caught.value)
 
 
+@pytest.mark.parametrize(("values", "form"), [
+    ({"sizes": 3}, "sizes=3,3, one of a single value network.sizes=3,"), ({"axes": 2}, "axes=2,2"),
+    ({"spacing": 1}, "spacing=1,1,1, one of a single value network.spacing=1,"),
+])  # fmt: skip
+def test_a_single_number_for_a_list_is_told_how_a_list_is_written(values, form):
+    with pytest.raises(SegError, match="expected a list") as caught:
+        fill(Some, {**values, "rate": "a"}, "network")
+    advice = {record.found.rpartition("$.")[2]: record.advice for record in caught.value.records}
+    assert advice == {"rate": "", next(iter(values)): f"A list is written network.{form}"}
+    for written in form.split(", one of a single value network."):  # what is told is taken
+        name, _, text = written.partition("=")
+        assert set(getattr(fill(Some, {name: parse_value(text)}, "network"), name)) == set(values.values())
+
+
 def test_every_unknown_option_has_its_record():
     with pytest.raises(SegError) as caught:
         fill(Some, {"a": 1, "b": 2}, "architecture")
@@ -61,7 +77,7 @@ def test_values_are_toml_where_they_are_toml(text, value):
 
 
 def test_what_show_prints():
-    features, rate, norm, sizes, flag = describe(Some)
+    features, rate, norm, sizes, flag, *_ = describe(Some)
     assert (features.name, features.type, features.default) == ("features", "int", 32)
     assert features.help == "features of the finest stage"
     assert [info.bounds for info in (features, rate, norm, sizes)] == ["1 ≤ x ≤ 64", "0 ≤ x", "instance | batch", ""]

@@ -9,26 +9,15 @@ import SimpleITK
 import torch
 
 import seg
+from helpers import PLAIN
 from seg.errors import Exit, SegError
-from seg.phantom import write_phantom
 from seg_cli.main import execute
-
-TINY = ["--postprocessor", "none", "--device", "cpu",
-        "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
-        "--set", "architecture.features=4"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module")
 def model(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    assert execute(["run", str(data), "-o", str(folder), *TINY]) == 0
+    assert execute(["run", str(data), "-o", str(folder), *PLAIN]) == 0
     return folder / "model"
 
 
@@ -44,22 +33,10 @@ def flat_model(tmp_path_factory):
         for name, array in (("images", image), ("labels", label)):
             (folder / name).mkdir(exist_ok=True)
             SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(folder / name / f"s{index}.png"))
-    words = ["run", str(folder), "-o", str(folder / "run"), "--labels", "cell=255", *TINY]
+    words = ["run", str(folder), "-o", str(folder / "run"), "--labels", "cell=255", *PLAIN]
     words[words.index("train.steps_per_epoch=2")] = "train.steps_per_epoch=12"
     assert execute(words) == 0
     return folder / "run/model"
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; exit code, standard output, standard error."""
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -149,6 +149,21 @@ def test_a_finished_training_of_another_version_is_kept_and_said(run, capsys):
     assert 'from = "fake-mine 2.0"' in (folder / "run.toml").read_text()
 
 
+def test_a_model_of_folds_of_several_versions_records_and_tells_each(run):
+    words, folder, site = run
+    install(site, "2.0")
+    assert execute([*words, "--fold", "0,1"]) == 0
+    model = json.loads((folder / "model" / "model.json").read_text())
+    assert model["architecture"]["version"] == "1.4"
+    recorded = [use["version"] for use in model["components"] if use["kind"] == "architecture"]
+    assert recorded == ["1.4", "2.0"]
+    assert len(model["components"]) == len({(use["kind"], use["name"]) for use in model["components"]}) + 1
+    for here, made in (("2.0", "1.4"), ("1.4", "2.0")):
+        install(site, here)
+        (record,) = seg.load(folder / "model", device="cpu").records
+        assert f"made with fake-mine {made}, {here} is installed" in record.found
+
+
 def test_an_unfinished_one_is_refused(run, capsys):
     words, folder, site = run
     next(folder.rglob("done.json")).unlink()
@@ -177,10 +192,15 @@ def test_a_plugin_of_one_file_is_found_wherever_the_file_lies(tmp_path):
     here, there = tmp_path / "a" / "mine.py", tmp_path / "b" / "mine.py"
     plugins = [discover(seg.discovery.PluginChoice(only=(), files=files)) for files in ([here], [there], [])]
     _, use = plugins[0].build("architecture", "mine", {"features": 7})
-    assert advice_for(use) == f"--plugin {here} (content {use.version})"
+    assert advice_for(use) == f"--plugin mine.py (content {use.version})"
+    assert plugins[1].build("architecture", "mine", {"features": 7})[1] == use  # so that a run may go on with it
+    both = discover(seg.discovery.PluginChoice(only=(), files=[here, there]))
+    assert both.build("architecture", "mine", {"features": 7})[1] == use
     for registry in plugins[:2]:
         assert build_component(registry, use).features == 7
         assert version_records([use], registry) == ()
+    old = evolve(use, distribution=f"file:{here}")  # as it was recorded once
+    assert build_component(plugins[1], old).features == 7
     assert len(version_records([evolve(use, version="0")], plugins[1])) == 1
     with pytest.raises(seg.SegError, match="--plugin") as caught:
         build_component(plugins[2], use)

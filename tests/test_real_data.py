@@ -8,26 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from helpers import TINY
 from seg_cli.main import execute
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODELS = Path(__file__).parents[2] / "shared" / "peer" / "models"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the data for development does not lie beside the repository")
-
-TINY = ["--device", "cpu", "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
-        "--set", "architecture.features=4"]  # fmt: skip
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; exit code, standard output, standard error."""
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

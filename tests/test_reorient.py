@@ -11,16 +11,15 @@ import SimpleITK
 from attrs import evolve
 
 import seg
+from helpers import PLAIN
 from seg import Exit
 from seg.convert import read_json
 from seg.models import Description, Fingerprint
 from seg.phantom import write_phantom
 from seg_cli.main import execute
 
-TINY = ["--postprocessor", "none", "--device", "cpu",
-        "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
-        "--set", "architecture.features=4", "--set", "fingerprinter.samples=9999"]  # fmt: skip
-TURNED = [*TINY, "--set", "data.reorient=RAS"]
+WORDS = [*PLAIN, "--set", "fingerprinter.samples=9999"]
+TURNED = [*WORDS, "--set", "data.reorient=RAS"]
 CODES = ("PSR", "RAS", "LPS", "SAL", "IRP")  # fold 0 validates the first
 STORE = "cases/3d_fullres"
 VALIDATED = "validation/3d_fullres/fold_0"
@@ -49,7 +48,7 @@ def mixed(tmp_path_factory):
 def plain(alike, tmp_path_factory):
     """Fingerprint and cases of data that lie alike, without the option."""
     folder = tmp_path_factory.mktemp("plain")
-    assert execute(["run", str(alike), "-o", str(folder), *TINY, "--dry-run"]) == 0
+    assert execute(["run", str(alike), "-o", str(folder), *WORDS, "--dry-run"]) == 0
     words = ["--plan", str(folder / "plan.json"), "--config", "3d_fullres", "-o", str(folder / STORE)]
     assert execute(["preprocess", str(alike), *words]) == 0
     return folder
@@ -61,18 +60,6 @@ def run(mixed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("turned")
     assert execute(["run", str(mixed), "-o", str(folder), *TURNED]) == 0
     return folder
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; exit code, standard output, standard error."""
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 def read(path):
@@ -106,7 +93,7 @@ def test_preprocessed_cases_are_those_of_data_that_lie_alike(run, plain):
 
 def test_the_warning_on_mixed_orientations_says_the_option_until_it_is_set(run, mixed, command, tmp_path):
     assert "SEG-D19" not in (run / "check.json").read_text()
-    code, _, err = command("run", mixed, "-o", tmp_path, *TINY, "--dry-run")
+    code, _, err = command("run", mixed, "-o", tmp_path, *WORDS, "--dry-run")
     assert code == 0
     assert "mixed orientations: 1 " in err
     assert "data.reorient=RAS" in err
@@ -173,12 +160,12 @@ def test_the_stages_alone_turn_too(run, mixed, command, tmp_path):
 def test_nothing_stale_is_kept(run, mixed, command, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
-    code, _, err = command("run", mixed, "-o", folder, *TINY)
+    code, _, err = command("run", mixed, "-o", folder, *WORDS)
     assert code == Exit.USAGE
     assert "data: {'reorient': 'RAS'} then" in err
     (folder / "plan.json").unlink()  # from here on the folder is no longer bound to its settings
     before = {path: path.stat().st_mtime_ns for path in (folder / "fingerprint.json", *folder.glob(f"{STORE}/*.h5"))}
-    code, _, err = command("run", mixed, "-o", folder, *TINY)
+    code, _, err = command("run", mixed, "-o", folder, *WORDS)
     assert code == Exit.USAGE
     assert "a training of other cases or settings" in err
     assert all(path.stat().st_mtime_ns > time for path, time in before.items())
@@ -186,7 +173,7 @@ def test_nothing_stale_is_kept(run, mixed, command, tmp_path):
 
 def test_a_plan_for_another_orientation_is_refused(run, mixed, command, tmp_path):
     words = ("run", mixed, "-o", tmp_path / "run", "--plan", run / "plan.json", "--dry-run")
-    code, _, err = command(*words, *TINY)
+    code, _, err = command(*words, *WORDS)
     assert code == Exit.USAGE
     assert "a plan for images turned to RAS" in err
     assert command(*words, *TURNED)[0] == 0

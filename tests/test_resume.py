@@ -15,7 +15,6 @@ from seg import checkpoint, training
 from seg.convert import load_json
 from seg.errors import Exit
 from seg.files import locked
-from seg.phantom import write_phantom
 from seg_cli.main import execute
 
 TINY = ["--device", "cpu", "--seed", "0", "--epochs", "3", "--fold", "0", "--set", "train.steps_per_epoch=4",
@@ -35,13 +34,6 @@ def killed(self, batch):
 training.Trainer.train_step = killed
 sys.exit(execute(sys.argv[2:]))
 """
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,19 +12,11 @@ import pytest
 import SimpleITK
 
 import seg
+from helpers import SHORT, TINY
 from seg.errors import Exit
-from seg.phantom import write_phantom
 from seg_cli.main import execute
 
-SHORT = ["--device", "cpu", "--epochs", "1", "--set", "train.steps_per_epoch=2"]
-TINY = [*SHORT, "--set", "architecture.features=4", "--fold", "0"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=6, shape=(16, 20, 18))
-    return folder
+CASES = 6  # of the fixture `data`
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +25,6 @@ def run(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     assert execute(["run", str(data), "-o", str(folder), *TINY]) == 0
     return folder
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; exit code, standard output, standard error."""
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 def times(folder, *patterns):
@@ -132,6 +112,7 @@ def test_the_same_command_does_nothing_twice(run, data, command):
     code, out, err = command("run", data, "-o", run, *TINY)
     assert code == 0
     assert "trained already" in err
+    assert "validate" not in err
     assert f"report  {run / 'report.html'}" in out
     assert made(run) == before
 
@@ -168,7 +149,9 @@ def test_a_lost_prediction_is_made_again_and_nothing_else(run, data, command, tm
     lost = min(folder.glob("validation/*/*/*.nii.gz"))
     content = lost.read_bytes()
     lost.unlink()
-    assert command("run", data, "-o", folder, *TINY)[0] == 0
+    code, _, err = command("run", data, "-o", folder, *TINY)
+    assert code == 0
+    assert err.count("validate 3d_fullres fold 0") == 1
     assert lost.read_bytes() == content
     changed = {path for path, time in made(folder).items() if before.get(path) != time}
     assert {path.name for path in changed} <= {lost.name, "predictions.json"}
@@ -227,7 +210,7 @@ def test_two_dimensional_pngs_with_values_of_their_own(command, tmp_path):
 
 
 def test_several_configurations_and_folds_make_one_model(data, command, tmp_path):
-    words = [*SHORT, "--set", "architecture.features=4", "--config", "all", "--fold", "0,1", "--ensembler", "mean"]
+    words = [*SHORT, "--config", "all", "--fold", "0,1", "--ensembler", "mean"]
     code, out, _ = command("run", data, "-o", tmp_path, *words)
     assert code == 0
     assert "2d: 3 cases" in out
@@ -309,7 +292,7 @@ def test_a_plan_from_a_file_is_followed(data, run, command, tmp_path):
 def test_folds_from_a_file_are_followed(data, command, tmp_path):
     names = [f"phantom_{index:03d}" for index in range(6)]
     (tmp_path / "splits.json").write_text(json.dumps([{"train": names[1:], "val": names[:1]}]))
-    code, out, _ = command("run", data, "-o", tmp_path / "run", "--splits", tmp_path / "splits.json", *TINY[:-2])
+    code, out, _ = command("run", data, "-o", tmp_path / "run", "--splits", tmp_path / "splits.json", *SHORT)
     assert code == 0
     assert "3d_fullres: 1 cases" in out
     assert [path.name for path in (tmp_path / "run/training/3d_fullres").iterdir()] == ["fold_0"]
@@ -318,7 +301,7 @@ def test_folds_from_a_file_are_followed(data, command, tmp_path):
 def test_all_folds_are_those_of_no_word(data, command, tmp_path):
     folds = []
     for words in ([], ["--fold", "all"]):
-        code, _, err = command("run", data, "-o", tmp_path / str(len(words)), *TINY[:-2], *words, "--dry-run")
+        code, _, err = command("run", data, "-o", tmp_path / str(len(words)), *SHORT, *words, "--dry-run")
         assert code == 0
         folds.append(re.search(r"(\d+) trainings? of", err)[1])
     assert folds == ["5", "5"]

@@ -11,25 +11,19 @@ import numpy as np
 import pytest
 
 import seg
+from helpers import SHORT
 from seg.convert import read_json, write_json
 from seg.discovery import discover
 from seg.errors import Exit
 from seg.grids import make_grid
-from seg.phantom import write_phantom
 from seg.settings import Settings
-from seg.stages.compare import Comparison, _refuse_other_folds, estimate_lines
+from seg.stages.compare import _refuse_other_folds, estimate_lines
+from seg.stages.comparison import Comparison
 from seg_cli.main import execute
 
-TINY = ["--device", "cpu", "--epochs", "1", "--set", "train.steps_per_epoch=2", "--set", "architecture.features=4"]
-GRID = ["--arch", "unet,unetpp", "--augmenter", "none,nnunet", *TINY]
+CASES = 6  # of the fixture `data`
+GRID = ["--arch", "unet,unetpp", "--augmenter", "none,nnunet", *SHORT, "--set", "metrics.also=recall,volume_error"]
 MEMBERS = ["unet-none", "unet-nnunet", "unetpp-none", "unetpp-nnunet"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=6, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +32,6 @@ def grid(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid")
     assert execute(["compare", str(data), "-o", str(folder), *GRID]) == 0
     return folder
-
-
-@pytest.fixture
-def command(capsys):
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 def result(folder):
@@ -96,7 +79,7 @@ def test_cases_are_prepared_once(grid):
 
 
 def test_cases_that_are_prepared_otherwise_are_prepared_anew(data, command, tmp_path):
-    code, _, _ = command("compare", data, "-o", tmp_path, "--vary", "data.reorient=RAS,LPS", *TINY)
+    code, _, _ = command("compare", data, "-o", tmp_path, "--vary", "data.reorient=RAS,LPS", *SHORT)
     assert code == 0
     stores = [tmp_path / f"reorient={name}/cases/3d_fullres" for name in ("RAS", "LPS")]
     for file in stores[0].glob("*.h5"):
@@ -133,6 +116,22 @@ def test_the_page_needs_no_network_and_links_every_report(grid):
         assert word in text
 
 
+def test_further_metrics_stand_in_the_data_in_the_table_and_on_the_page(grid):
+    found = result(grid)
+    assert found.further == {"recall": True, "volume_error": False}
+    for effects in (found.differences, *found.effects.values()):
+        assert all(list(each.differences) == ["dice", "hd95_mm", "nsd", "recall", "volume_error"] for each in effects)
+    with (grid / "compare.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["recall"] for row in rows] == [str(member.mean["recall"]) for member in found.members]
+    page = Text((grid / "compare.html").read_text())
+    assert page.words.count("recall") == 4  # members, differences, two factors
+    text = " ".join(" ".join(page.words).split())
+    assert "Of HD95, volume_error less is better" in text
+    assert f"{found.members[0].mean['recall']:.4f}" in text
+    assert f"{found.differences[0].differences['recall'].difference:+.4f}" in text
+
+
 def test_the_table_has_a_row_a_member(grid):
     with (grid / "compare.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -150,6 +149,7 @@ def test_the_same_command_keeps_everything(grid, data, command):
     assert result(grid) == found
     assert "4 members in" in err
     assert re.search(r"unetpp-nnunet .*\d", out)
+    assert out.count("volume_error") == 4  # members, differences, two factors
     assert str(grid / "compare.html") in out
     assert "the intervals say little" in out
 
@@ -211,7 +211,7 @@ def test_a_member_that_fails_leaves_the_others(broken, data, command, tmp_path, 
         raise seg.SegError(seg.Record(code="SEG-R05", found="no room for this"), Exit.RESOURCES)
 
     monkeypatch.setattr(type(found), "build", refuse)
-    code, out, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *TINY)
+    code, out, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *SHORT)
     assert code == Exit.PARTLY
     assert "no room for this" in err
     assert "failed" in out
@@ -221,7 +221,7 @@ def test_a_member_that_fails_leaves_the_others(broken, data, command, tmp_path, 
     assert made.differences == ()
     assert "no room for this" in (tmp_path / "compare.html").read_text()
     monkeypatch.undo()
-    code, _, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *TINY)
+    code, _, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *SHORT)
     assert code == 0
     assert err.count("trained already") == 1
     assert len(result(tmp_path).differences) == 1
@@ -230,7 +230,7 @@ def test_a_member_that_fails_leaves_the_others(broken, data, command, tmp_path, 
 def test_what_a_component_raises_is_its_members_fault_alone(data, command, tmp_path, monkeypatch):
     found, _ = discover().build("architecture", "unetpp")
     monkeypatch.setattr(type(found), "build", lambda self, topology: 1 / 0)
-    code, _, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *TINY)
+    code, _, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *SHORT)
     assert code == Exit.PARTLY
     assert "SEG-T10" in err
     assert "ZeroDivisionError" in err
@@ -243,7 +243,7 @@ def test_a_comparison_that_is_stopped_goes_on(data, command, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(found), "build", stop)
-    words = ("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *TINY)
+    words = ("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *SHORT)
     assert command(*words)[0] == 130
     assert not (tmp_path / "compare.json").exists()
     monkeypatch.undo()
@@ -258,13 +258,13 @@ def test_all_members_failing_is_no_part_done(data, command, tmp_path, monkeypatc
     for name in ("unet", "unetpp"):
         found, _ = discover().build("architecture", name)
         monkeypatch.setattr(type(found), "build", lambda self, topology: 1 / 0)
-    code, _, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *TINY)
+    code, _, err = command("compare", data, "-o", tmp_path, "--arch", "unet,unetpp", *SHORT)
     assert code == Exit.PLUGIN
     assert err.count("ZeroDivisionError") >= 2
 
 
 def test_seeds_are_repetitions(data, command, tmp_path):
-    code, _, _ = command("compare", data, "-o", tmp_path, "--augmenter", "none,nnunet", "--seed", "0,1", *TINY)
+    code, _, _ = command("compare", data, "-o", tmp_path, "--augmenter", "none,nnunet", "--seed", "0,1", *SHORT)
     assert code == 0
     found = result(tmp_path)
     assert [member.name for member in found.members] == ["none-seed=0", "none-seed=1", "nnunet-seed=0", "nnunet-seed=1"]
@@ -274,5 +274,5 @@ def test_seeds_are_repetitions(data, command, tmp_path):
 
 
 def test_seeds_alone_are_compared_with_the_first(data, command, tmp_path):
-    assert command("compare", data, "-o", tmp_path, "--seed", "0,1", *TINY)[0] == 0
+    assert command("compare", data, "-o", tmp_path, "--seed", "0,1", *SHORT)[0] == 0
     assert [(each.name, each.against) for each in result(tmp_path).differences] == [("seed=1", "seed=0")]

@@ -8,29 +8,21 @@ import pytest
 from safetensors.numpy import load_file
 
 import seg
+from helpers import PLAIN
 from seg.errors import Exit, SegError
-from seg.phantom import write_phantom
 from seg.settings import PredictOptions
 from seg_cli.main import execute
 
-TINY = ["--postprocessor", "none", "--device", "cpu",
-        "--epochs", "1", "--fold", "0", "--arch", "unetpp", "--set", "train.steps_per_epoch=2",
-        "--set", "architecture.features=4"]  # fmt: skip
+CASES = 6  # of the fixture `data`
+WORDS = [*PLAIN, "--arch", "unetpp"]
 VALIDATION = "validation/3d_fullres/fold_0"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=6, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     """A finished run of one fold; tests only look at it."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert execute(["run", str(data), "-o", str(folder), *TINY]) == 0
+    assert execute(["run", str(data), "-o", str(folder), *WORDS]) == 0
     return folder
 
 
@@ -38,18 +30,6 @@ def run(data, tmp_path_factory):
 def copy(run, tmp_path):
     """A finished run to work in."""
     return shutil.copytree(run, tmp_path / "run")
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; exit code, standard output, standard error."""
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 def levels(folder):
@@ -108,7 +88,7 @@ def test_a_kept_prediction_is_of_the_same_level(run, data, command, tmp_path):
 
 
 def test_a_model_of_a_level_is_that_level_of_the_whole(copy, run, data, command, tmp_path):
-    assert command("run", data, "-o", copy, *TINY, "--set", "predict.prune=L1")[0] == 0
+    assert command("run", data, "-o", copy, *WORDS, "--set", "predict.prune=L1")[0] == 0
     expected = probabilities(command, run / "model", data, tmp_path / "whole", "--prune", "L1")
     for words in ([], ["--prune", "L1"]):
         found = probabilities(command, copy / "model", data, tmp_path / f"held{len(words)}", *words)
@@ -130,7 +110,7 @@ def test_a_model_of_a_level_is_that_level_of_the_whole(copy, run, data, command,
 def test_a_level_that_is_named_is_validated_itself(copy, data, command):
     assert command("validate", copy, "--levels")[0] == 0
     expected = levels(copy)
-    assert command("run", data, "-o", copy, *TINY, "--set", "predict.prune=L1")[0] == 0
+    assert command("run", data, "-o", copy, *WORDS, "--set", "predict.prune=L1")[0] == 0
     assert json.loads((copy / VALIDATION / "metrics.json").read_text()) == expected[0]["evaluation"]
     assert command("validate", copy, "--levels")[0] == 0
     assert levels(copy) == expected
@@ -139,7 +119,7 @@ def test_a_level_that_is_named_is_validated_itself(copy, data, command):
 @pytest.mark.parametrize("tolerance", ["1.0", "0.0"])
 def test_the_level_of_auto_is_the_smallest_within_the_tolerance(tolerance, copy, data, command):
     words = ["--set", "predict.prune=auto", "--set", f"predict.prune_tolerance={tolerance}"]
-    code, _, err = command("run", data, "-o", copy, *TINY, *words)
+    code, _, err = command("run", data, "-o", copy, *WORDS, *words)
     assert code == 0
     found = levels(copy)
     scores = [one["evaluation"]["mean"]["dice"] for one in found]
@@ -158,7 +138,7 @@ def test_the_level_of_auto_is_the_smallest_within_the_tolerance(tolerance, copy,
 
 @pytest.mark.parametrize("words", [["--set", "predict.prune=L7"], ["--arch", "unet", "--set", "predict.prune=auto"]])
 def test_an_unknown_level_is_refused_before_anything_is_trained(words, data, command, tmp_path):
-    code, _, err = command("run", data, "-o", tmp_path / "run", *TINY, *words)
+    code, _, err = command("run", data, "-o", tmp_path / "run", *WORDS, *words)
     assert code == Exit.USAGE
     assert "without levels" in err if "unet" in words else "one of L1, L2" in err
     assert not (tmp_path / "run/training").exists()
@@ -174,7 +154,7 @@ def test_an_unknown_level_is_refused_at_prediction(run, data, command, tmp_path)
 
 
 def test_an_architecture_without_levels_has_none_to_measure(data, command, tmp_path):
-    assert command("run", data, "-o", tmp_path, *TINY, "--arch", "unet", "--dry-run")[0] == 0
+    assert command("run", data, "-o", tmp_path, *WORDS, "--arch", "unet", "--dry-run")[0] == 0
     code, _, err = command("validate", tmp_path, "--levels")
     assert code == Exit.USAGE
     assert "without levels" in err

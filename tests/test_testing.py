@@ -1,6 +1,6 @@
 """The kit itself: every kind has checks, built-in components pass them, plugins' tests can use them.
 
-What must not pass is in test_testing_networks.py and test_testing_data.py.
+What must not pass is in test_testing_networks.py, test_testing_data.py and test_testing_executors.py.
 """
 
 import subprocess

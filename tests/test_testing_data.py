@@ -1,6 +1,5 @@
-"""The kit refuses broken ensemblers, postprocessors, losses, recipes, normalisers, metrics, exporters, executors."""
+"""The kit refuses broken ensemblers, postprocessors, losses, recipes, normalisers, metrics, exporters."""
 
-import contextlib
 import itertools
 
 import numpy as np
@@ -9,20 +8,16 @@ import torch
 from attrs import frozen
 from torch.nn import functional as F
 
+from helpers import changed
 from seg import Exit, Record, SegError, running_mean
 from seg.hookspecs import KINDS
 from seg.testing import checks
 from seg_basic.ensemblers import MeanEnsembler
 from seg_basic.postprocessor import NoPostprocessor
 
-HERE = ("ensembler", "postprocessor", "loss", "recipe", "normaliser", "metric", "exporter", "executor")
-ELSEWHERE = ("architecture", "planner", "fingerprinter", "layout", "sampler", "augmenter")  # test_testing_networks.py
+HERE = ("ensembler", "postprocessor", "loss", "recipe", "normaliser", "metric", "exporter")
+ELSEWHERE = ("architecture", "planner", "fingerprinter", "layout", "sampler", "augmenter", "executor")
 COUNT = itertools.count()
-
-
-def changed(base, **members):
-    """A component of `base` with other members."""
-    return type("Mutant", (base,), members)()
 
 
 # Sound components of the kinds without built-in ones at hand
@@ -43,6 +38,24 @@ class Entropy:
             return (entropy * valid).sum() / valid.sum().clamp_min(1)
 
         return criterion
+
+
+class InParts:
+    """A criterion that works in parts: each is weighed by its share of the voxels that count."""
+
+    takes_sums = True
+
+    def __init__(self, labels, loss):
+        self.ignore, self.loss = labels.ignore, loss
+
+    def __call__(self, logits, ids):
+        return self.loss(logits, ids)
+
+    def sums(self, logits, ids):
+        return torch.isin(ids, torch.tensor([self.ignore or -1]), invert=True).sum().float()
+
+    def part(self, logits, ids, share, sums):
+        return self.loss(logits, ids) * self.sums(logits, ids) / sums
 
 
 @frozen(kw_only=True)
@@ -89,22 +102,7 @@ class Names:
         return (folder / "names.txt",)
 
 
-@frozen(kw_only=True)
-class InTurn:
-    """One job after the other; what was refused is told at the end."""
-
-    def run(self, jobs, work, progress):
-        refused = []
-        for job in jobs:
-            try:
-                work(job)
-            except SegError as error:
-                refused.append(error)
-        if refused:
-            raise SegError([record for error in refused for record in error.records], refused[0].exit_code)
-
-
-SOUND = {"executor": InTurn(), "loss": Entropy(), "recipe": Plain(), "normaliser": Spread(), "metric": Dice(),
+SOUND = {"loss": Entropy(), "recipe": Plain(), "normaliser": Spread(), "metric": Dice(),
          "exporter": Names(), "ensembler": MeanEnsembler(), "postprocessor": NoPostprocessor()}
 
 # Mutants
@@ -175,6 +173,11 @@ def lossy(change):
         Entropy.build(self, labels, configuration), logits, ids, labels))
 
 
+def in_parts(**members):
+    return changed(Entropy, build=lambda self, labels, configuration: type("Mutant", (InParts,), members)(
+        labels, Entropy.build(self, labels, configuration)))
+
+
 def not_ignoring(loss, logits, ids, labels):
     return loss(logits, ids) + 0.1 * logits.square().mean()
 
@@ -201,6 +204,10 @@ LOSSES = [
     ("ignore", lossy(not_ignoring)),
     ("absent", lossy(by_presence)),
     ("extreme", lossy(of_probabilities)),
+    ("parts", in_parts(part=lambda self, logits, ids, share, sums: self.loss(logits, ids))),
+    ("parts", in_parts(part=lambda self, logits, ids, share, sums: share * self.loss(logits, ids))),
+    ("parts", in_parts(part=lambda self, *asked: 2 * InParts.part(self, *asked) - InParts.part(self, *asked).detach())),
+    ("parts", in_parts(takes_sums=False, part=lambda self, logits, ids, *_: self.loss(logits, ids) / 2)),
 ]
 
 
@@ -307,49 +314,7 @@ EXPORTERS = [
 ]
 
 
-
-def running(run):
-    return changed(InTurn, run=lambda self, jobs, work, progress: run(jobs, work))
-
-
-def to_the_first_refusal(jobs, work):
-    for job in jobs:
-        work(job)
-
-
-def without_a_word(jobs, work):
-    for job in jobs:
-        with contextlib.suppress(SegError):
-            work(job)
-
-
-def with_a_code_of_its_own(jobs, work):
-    try:
-        InTurn().run(jobs, work, None)
-    except SegError as error:
-        raise SegError(error.records, Exit.RESOURCES) from None
-
-
-def elsewhere(answer):
-    return changed(InTurn, training_device=lambda self, asked: answer(asked))
-
-
-EXECUTORS = [
-    ("component", object()),
-    ("once", running(lambda jobs, work: work(jobs[0]))),
-    ("once", running(lambda jobs, work: None)),
-    ("once", running(lambda jobs, work: InTurn().run([*jobs, jobs[-1]], work, None))),
-    ("refusal", running(to_the_first_refusal)),
-    ("refusal", running(without_a_word)),
-    ("refusal", running(with_a_code_of_its_own)),
-    ("device", elsewhere(lambda asked: "cuda")),
-    ("device", elsewhere(lambda asked: {"auto": "gpu"}.get(asked, asked))),
-    ("device", elsewhere(lambda asked: None if asked == "auto" else asked)),
-    ("device", elsewhere(lambda asked: f"cuda:{next(COUNT)}" if asked == "auto" else asked)),
-]
-
-TABLES = dict(zip(HERE, (ENSEMBLERS, POSTPROCESSORS, LOSSES, RECIPES, NORMALISERS, METRICS, EXPORTERS, EXECUTORS),
-                  strict=True))
+TABLES = dict(zip(HERE, (ENSEMBLERS, POSTPROCESSORS, LOSSES, RECIPES, NORMALISERS, METRICS, EXPORTERS), strict=True))
 MUTANTS = [pytest.param(f"{kind}-{name}", kind, mutant, id=f"{kind}-{name}-{number}")
            for kind, table in TABLES.items() for number, (name, mutant) in enumerate(table)]
 
@@ -367,18 +332,9 @@ def test_mutants_do_not_pass(name, kind, mutant):
         check(mutant)
 
 
-def test_an_executor_may_refuse():
-    def refuse(jobs, work):
-        raise SegError(Record(code="SEG-P04", found="a package is missing"), Exit.PLUGIN)
-
-    for check in checks("executor"):
-        check(running(refuse))
-
-
-@pytest.mark.parametrize("name", ["cpu", "cuda", "auto"])
-def test_an_executor_may_say_where_trainings_run(name):
-    for check in checks("executor"):
-        check(elsewhere(lambda asked: name if asked == "auto" else asked))
+def test_a_loss_may_work_in_parts():
+    for check in checks("loss"):
+        check(in_parts())
 
 
 def test_an_exporter_may_refuse():

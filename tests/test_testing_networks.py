@@ -10,6 +10,7 @@ from attrs import define, evolve
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import changed
 from seg import Batch, Case, Dataset, Description, Labels, Silent
 from seg.testing import checks
 from seg_basic.plain import NoAugmenter
@@ -21,11 +22,6 @@ from seg_unet.unet import UNet
 
 HERE = ("architecture", "planner", "fingerprinter", "layout", "sampler", "augmenter")
 COUNT = itertools.count()
-
-
-def changed(base, **members):
-    """A component of `base` with other members."""
-    return type("Mutant", (base,), members)()
 
 
 # Architectures

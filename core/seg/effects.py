@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ Pair = tuple[Evaluation, Evaluation]
 
 @frozen(kw_only=True)
 class Effect:
-    """How far `name` is above `against`, in each metric, over the cases that all of both sides have.
+    """How far `name` is above `against`, in each metric that all have, over the cases that all of both sides have.
 
     Where there are several pairs of trainings (seeds, or the values of the other factors) each side is their mean,
     case by case, and `each` has the difference in Dice of every pair. `supported`: the interval of the Dice excludes 0,
@@ -39,13 +39,20 @@ def effect(name: str, against: str, pairs: Sequence[Pair]) -> Effect:
     told by `each` alone.
     """
     sides = [averaged([pair[side] for pair in pairs]) for side in (0, 1)]
-    differences = {metric: paired_difference(sides[0], sides[1], metric) for metric in METRICS}
+    metrics = (*METRICS, *shared_metrics(sides))
+    differences = {metric: paired_difference(sides[0], sides[1], metric) for metric in metrics}
     each = tuple(paired_difference(*pair).difference for pair in pairs)
     dice = differences["dice"]
     against_it = sum(value is None or dice.difference is None or value * dice.difference <= 0 for value in each)
     supported = dice.supported and not against_it
     return Effect(name=name, against=against, differences=differences, each=each, supported=supported,
                   verdict=_verdict(dice, against_it, len(each)))
+
+
+def shared_metrics(results: Sequence[Evaluation]) -> dict[str, bool]:
+    """The further metrics that all of `results` have, and whether larger is better."""
+    return {name: better for name, better in results[0].larger_is_better.items()
+            if all(name in result.larger_is_better for result in results)}
 
 
 def averaged(results: Sequence[Evaluation]) -> Evaluation:
@@ -56,19 +63,26 @@ def averaged(results: Sequence[Evaluation]) -> Evaluation:
     if len(results) == 1:
         return results[0]
     tables = [{case.case: case.classes for case in result.cases} for result in results]
+    further = shared_metrics(results)
     shared = [case for case in results[0].cases if all(case.case in table for table in tables)]
     cases = [CaseMetrics(case=case.case, classes={
-        name: _mean([table[case.case][name] for table in tables]) for name in case.classes
+        name: _mean([table[case.case][name] for table in tables], further) for name in case.classes
         if all(name in table[case.case] for table in tables)}) for case in shared]
-    return evaluation(cases, [name for name in results[0].class_means
-                              if all(name in result.class_means for result in results)], results[0].tolerance_mm)
+    classes = [name for name in results[0].class_means if all(name in result.class_means for result in results)]
+    return evaluation(cases, classes, results[0].tolerance_mm, further)
 
 
-def _mean(found: Sequence[ClassMetrics]) -> ClassMetrics:
-    values = {metric: [value for one in found if (value := getattr(one, metric)) is not None] for metric in METRICS}
-    means: dict[str, Any] = {metric: sum(some) / len(some) if some else None for metric, some in values.items()}
+def _mean(found: Sequence[ClassMetrics], further: Iterable[str]) -> ClassMetrics:
+    own: dict[str, Any] = {metric: _defined([one.value(metric) for one in found]) for metric in METRICS}
+    others = {metric: _defined([one.value(metric) for one in found]) for metric in further}
     voxels = round(sum(one.predicted_voxels for one in found) / len(found))
-    return attrs.evolve(found[0], predicted_voxels=voxels, **means)
+    return attrs.evolve(found[0], predicted_voxels=voxels, others=others, **own)
+
+
+def _defined(values: Sequence[float | None]) -> float | None:
+    """The mean of those that are defined."""
+    some = [value for value in values if value is not None]
+    return sum(some) / len(some) if some else None
 
 
 def _verdict(dice: PairedDifference, against_it: int, pairs: int) -> str:

@@ -25,7 +25,7 @@ class Installed:
     """One entry point: where it comes from, which `segplug` it asks for, and why it cannot be used, if so.
 
     `broken` is damage of the metadata, `refused` an API version that is not met. Of a plugin of one file `file` is its
-    path; its distribution is `file:` and this path, its version a digest of the content.
+    path; its distribution is `file:` and its name, its version a digest of the content, so that it may be moved.
     """
 
     name: str
@@ -130,16 +130,17 @@ def our_version() -> str:
 
 
 def local(files: Sequence[Path]) -> list[Installed]:
-    """The plugins of one Python file each.
+    """The plugins of one Python file each; copies of one under its name count once.
 
     Raises:
         OSError: a file cannot be read.
     """
-    found = []
-    for file in dict.fromkeys(file.resolve() for file in files):
+    found: dict[tuple[str, str], Installed] = {}
+    for file in (file.resolve() for file in files):
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-        found.append(Installed(name=file.stem, value=str(file), distribution=f"file:{file}", version=digest, file=file))
-    return found
+        plugin = Installed(name=file.stem, value=str(file), distribution=f"file:{file.name}", version=digest, file=file)
+        found.setdefault((file.name, digest), plugin)
+    return list(found.values())
 
 
 def load_file(file: Path) -> ModuleType:

@@ -38,7 +38,8 @@ class ModelDescription:
     `configurations` are as trained (after a budget's reductions, whose reasons stand beside); `plan` is the planner's.
     `chosen` names the configurations that are combined at prediction, `postprocessing` the steps of `postprocessor`
     that are then done to the label map. `levels` says of which level the weights of a configuration are (see
-    `seg.Prunable`); one that is not named there has the whole network.
+    `seg.Prunable`); one that is not named there has the whole network. `components` has one of a kind more than once
+    where folds were trained with several versions of it; `architecture` is that of the first fold.
     """
 
     schema: int = FORMAT
@@ -71,9 +72,10 @@ class ModelDescription:
 
     @property
     def needed_components(self) -> list[ComponentUse]:
-        """The components that prediction asks, beside the normalisers that the plan names."""
+        """The components that prediction asks, in each version, beside the normalisers that the plan names."""
         after = [self.postprocessor] if self.postprocessing and self.postprocessor else []
-        return [self.architecture, self.ensembler, *after]
+        others = [use for use in self.components if use.kind == self.architecture.kind and use != self.architecture]
+        return [self.architecture, *others, self.ensembler, *after]
 
 
 def write_model(folder: Path, description: ModelDescription, weights: dict[str, dict[str, Tensor]]) -> None:

@@ -82,7 +82,13 @@ def fill(kind: type, values: dict[str, Any], where: str) -> Any:
                     advice=nearest(name, known)) for name in unknown],
             Exit.USAGE,
         )
-    return from_data(_split(values, kind), kind, file=where)
+    try:
+        return from_data(_split(values, kind), kind, file=where)
+    except SegError as error:
+        forms = _list_forms(values, kind, where)
+        records = [attrs.evolve(record, advice=forms.get(record.found.rpartition("$.")[2], record.advice))
+                   for record in error.records]
+        raise SegError(records, error.exit_code) from None
 
 
 def _split(values: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -93,6 +99,23 @@ def _split(values: dict[str, Any], kind: type) -> dict[str, Any]:
     lists = {field.name for field in attrs.fields(kind) if field.type == tuple[str, ...]}
     return {name: [part.strip() for part in value.split(",") if part.strip()]
             if name in lists and isinstance(value, str) else value for name, value in values.items()}
+
+
+def _list_forms(values: dict[str, Any], kind: type, where: str) -> dict[str, str]:
+    """How a list is written, for each option that is one and was given a single number."""
+    attrs.resolve_types(kind)
+    found = {}
+    for field in attrs.fields(kind):
+        value, kinds = values.get(field.name), getattr(field.type, "__args__", ())
+        if getattr(field.type, "__origin__", None) is not tuple or not isinstance(value, int | float):
+            continue
+        fixed, known = Ellipsis not in kinds, field.default if isinstance(field.default, tuple) else ()
+        name, text = f"{where}.{field.name}", str(value).lower()
+        several = ",".join([text] * (len(kinds) if fixed else len(known) or 3))
+        found[field.name] = f"A list is written {name}={several}"
+        if not fixed:
+            found[field.name] += f", one of a single value {name}={text},"
+    return found
 
 
 def parse_value(text: str) -> Any:

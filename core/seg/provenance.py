@@ -10,7 +10,7 @@ from seg.errors import Exit, Record, SegError
 from seg.models import ComponentUse
 from seg.registry import UNUSABLE, Component, Registry
 
-LOCAL = "file:"  # before the path, as the distribution of a plugin of one file
+LOCAL = "file:"  # before the name, as the distribution of a plugin of one file
 
 
 def build_component(registry: Registry, use: ComponentUse) -> Any:
@@ -70,7 +70,7 @@ def advice_for(use: ComponentUse) -> str:
 
 
 def _recorded(registry: Registry, use: ComponentUse) -> Component | None:
-    """The component of this name and distribution; of a plugin of one file, wherever the file lies now."""
+    """The component of this name and distribution; of a plugin of one file, also where its path was recorded."""
     for item in registry.of_kind(use.kind):
         here = item.plugin.distribution
         if item.name == use.name and (here == use.distribution or _file(here) == _file(use.distribution) != ""):

@@ -15,8 +15,9 @@ from seg_cli.console import ConsoleProgress, console, print_records, print_table
 
 if TYPE_CHECKING:
     from seg.effects import Effect
-    from seg.stages.compare import Comparison
+    from seg.stages.comparison import Comparison
 
+METRICS = {"dice": "Dice", "nsd": "NSD", "hd95_mm": "HD95 (mm)"}
 FLAGS = {"architecture": "arch"}  # of `seg run`, where they are not the kind's name
 
 
@@ -100,29 +101,34 @@ compare.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _print(found: Comparison) -> None:
-    header = ["member", "Dice", "NSD", "HD95 (mm)", "steps", "seconds", "parameters", "memory (MB)"]
-    rows = [[member.name, *(_number(member.mean.get(metric)) for metric in ("dice", "nsd", "hd95_mm")),
+    metrics = {**METRICS, **{name: name for name in found.further}}
+    header = ["member", *metrics.values(), "steps", "seconds", "parameters", "memory (MB)"]
+    rows = [[member.name, *(_number(member.mean.get(metric)) for metric in metrics),
              f"{member.steps:,}", f"{member.seconds:.0f}", f"{member.parameters:,}{'*' if member.reduced else ''}",
              f"{member.peak_memory_bytes / 1e6:.0f}" if member.peak_memory_bytes else "–"]
-            if not member.faults else [member.name, "failed", *[""] * 6] for member in found.members]
+            if not member.faults else [member.name, "failed", *[""] * (len(header) - 2)] for member in found.members]
     cases = max(member.cases for member in found.members)
     print_table(f"{found.data}: {cases} cases", header, rows, numbers=True)
     if any(member.reduced for member in found.members):
         console().print("* smaller than planned, for the budget")
-    _print_effects(f"differences to {found.baseline}", found.differences)
+    _print_effects(f"differences to {found.baseline}", found.differences, metrics)
     for factor, effects in found.effects.items():
-        _print_effects(f"{factor}, over all combinations of the rest", effects)
+        _print_effects(f"{factor}, over all combinations of the rest", effects, metrics)
     if found.caution:
         console().print(found.caution, soft_wrap=True)
 
 
-def _print_effects(title: str, effects: tuple[Effect, ...]) -> None:
+def _print_effects(title: str, effects: tuple[Effect, ...], metrics: dict[str, str]) -> None:
     if not effects:
         return
-    rows = [[each.name, each.against, _signed(dice.difference), f"{_signed(dice.low)} to {_signed(dice.high)}",
-             _signed(each.differences["nsd"].difference), _signed(each.differences["hd95_mm"].difference), each.verdict]
-            for each in effects for dice in (each.differences["dice"],)]
-    print_table(title, ["", "against", "Dice", "95 % interval", "NSD", "HD95 (mm)", "verdict"], rows)
+    first, *others = metrics
+    rows = []
+    for each in effects:
+        dice, rest = each.differences[first], (each.differences.get(metric) for metric in others)
+        rows.append([each.name, each.against, _signed(dice.difference), f"{_signed(dice.low)} to {_signed(dice.high)}",
+                     *(_signed(one.difference if one else None) for one in rest), each.verdict])
+    header = ["", "against", metrics[first], "95 % interval", *(metrics[metric] for metric in others), "verdict"]
+    print_table(title, header, rows)
 
 
 def _number(value: float | None) -> str:

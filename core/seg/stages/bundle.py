@@ -42,6 +42,9 @@ def describe_model(
     """What a model of these folds says of itself."""
     first = folds[0]
     uses = {**first.components.uses, **first.made_with()}
+    components = list(uses.values())
+    for fold in folds:  # of which some may be from before a plugin was upgraded
+        components += [use for use in fold.made_with().values() if use not in components]
     members = [Member(configuration=fold.configuration, fold=fold.fold,
                       weights=f"weights/{fold.configuration}_fold_{fold.fold}.safetensors") for fold in folds]
     return ModelDescription(
@@ -53,7 +56,7 @@ def describe_model(
         architecture=uses["architecture"],
         ensembler=uses["ensembler"],
         postprocessor=uses["postprocessor"],
-        components=tuple(uses.values()),
+        components=tuple(components),
         orientations=_orientations(first.folder),
         levels={fold.configuration: level for fold in folds if (level := fold.settings.predict.prune)},
         validation={name: result.mean for name, result in (evaluations or {}).items()},

@@ -6,8 +6,6 @@ is kept, what was cut short goes on.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -17,19 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-from attrs import field, frozen
+from attrs import frozen
 from safetensors import safe_open
 
-from seg.bootstrap import FEWEST_CASES, PairedDifference
 from seg.convert import load_json, read_json, write_json
 from seg.device import choose_devices
 from seg.discovery import discover
 from seg.effects import Effect, Pair, effect
 from seg.errors import Exit, Record, SegError, tell
 from seg.estimates import format_seconds
-from seg.files import locked, write_text
-from seg.grids import SEED, Member, member_name
-from seg.metrics import METRICS
+from seg.files import locked
+from seg.grids import Member, member_name
 from seg.models import Dataset, Evaluation
 from seg.progress import Logged, Progress, Silent
 from seg.registry import Registry
@@ -37,74 +33,13 @@ from seg.runfolder import Components
 from seg.settings import Settings
 from seg.splits import make_splits
 from seg.stages.check import find_dataset
-from seg.stages.report import pages
+from seg.stages.comparison import Comparison, MemberResult, without_seed, write_comparison
 from seg.stages.run import run, with_length
 from seg.stages.select import MODEL
 from seg.stages.train import REDUCED, WEIGHTS
 
-FILE = "compare.json"
 MEMORY = "memory.json"
 PREPARING = ("fingerprinter", "planner", "data")  # factors on which prepared cases may depend
-
-
-@frozen(kw_only=True)
-class MemberResult:
-    """What came of a member: metrics as its model predicts (post-processed), and what they cost.
-
-    `steps` and `seconds` are of all its trainings together, `parameters` of one network of each configuration,
-    `peak_memory_bytes` of the device, where that was measured (CUDA). `reduced`: a budget made the network smaller than
-    planned. A member that failed has `faults`, and no metrics.
-    """
-
-    name: str
-    choices: dict[str, str]
-    cases: int = 0
-    mean: dict[str, float | None] = field(factory=dict)
-    class_means: dict[str, dict[str, float | None]] = field(factory=dict)
-    steps: int = 0
-    seconds: float = 0.0
-    parameters: int = 0
-    peak_memory_bytes: int | None = None
-    reduced: bool = False
-    faults: tuple[Record, ...] = ()
-    exit_code: int = 0
-
-
-@frozen(kw_only=True)
-class Comparison:
-    """All members, how far each is above the first one (`differences`), and each factor alone (`effects`).
-
-    Where seeds vary beside something else, differences are over all of them. Effects are there with two factors or
-    more: a value against the first one of its factor, over every combination of the others.
-    """
-
-    schema: int = 1
-    data: str
-    folds: tuple[str, ...]
-    length: str
-    members: tuple[MemberResult, ...]
-    differences: tuple[Effect, ...]
-    effects: dict[str, tuple[Effect, ...]]
-
-    @property
-    def baseline(self) -> str:
-        """What the differences are to."""
-        return member_name(_without_seed(self.members[0].choices))
-
-    @property
-    def caution(self) -> str:
-        """What the intervals do not tell."""
-        if 0 < max(member.cases for member in self.members) < FEWEST_CASES:
-            return (f"Fewer than {FEWEST_CASES} validated cases: the intervals say little, and no difference is called "
-                    "supported. More folds (--fold all) give more cases.")
-        if SEED in self.members[0].choices:
-            return ""
-        return "One seed: the intervals tell what other cases would change, not another training (--seed 0,1,2)."
-
-    @property
-    def faults(self) -> tuple[Record, ...]:
-        """Why members failed; empty if none did."""
-        return tuple(record for member in self.members for record in member.faults)
 
 
 def compare(
@@ -302,8 +237,9 @@ def measure_member(member: Member, folder: Path) -> MemberResult:
     memory = folder / MEMORY
     return MemberResult(
         name=member.name, choices=member.choices, cases=len(evaluation.cases), mean=evaluation.mean,
-        class_means=evaluation.class_means, steps=sum(row["step"] for row in last),
-        seconds=sum(row["seconds"] for row in last), parameters=sum(map(_parameters, networks.values())),
+        class_means=evaluation.class_means, larger_is_better=evaluation.larger_is_better,
+        steps=sum(row["step"] for row in last), seconds=sum(row["seconds"] for row in last),
+        parameters=sum(map(_parameters, networks.values())),
         peak_memory_bytes=load_json(memory)["bytes"] if memory.exists() else None,
         reduced=any(load_json(path / REDUCED)["reasons"] for path in trainings if (path / REDUCED).exists()))
 
@@ -319,9 +255,9 @@ def _parameters(file: Path) -> int:
 
 def _differences(results: Sequence[MemberResult], out: Path) -> tuple[Effect, ...]:
     """Every combination against that of the first member, over all seeds where they vary beside something else."""
-    baseline = _without_seed(results[0].choices)
+    baseline = without_seed(results[0].choices)
     others = {member_name(choices): choices for result in results
-              if (choices := _without_seed(result.choices)) != baseline}
+              if (choices := without_seed(result.choices)) != baseline}
     found = []
     for name, choices in others.items():
         if pairs := _pairs(results, out, choices, baseline):
@@ -331,7 +267,7 @@ def _differences(results: Sequence[MemberResult], out: Path) -> tuple[Effect, ..
 
 def _effects(results: Sequence[MemberResult], out: Path) -> dict[str, tuple[Effect, ...]]:
     """Each value of a factor against its first one, over all combinations of the others."""
-    factors = list(_without_seed(results[0].choices))
+    factors = list(without_seed(results[0].choices))
     if len(factors) < 2:
         return {}
     found = {}
@@ -340,11 +276,6 @@ def _effects(results: Sequence[MemberResult], out: Path) -> dict[str, tuple[Effe
         pairs = {value: _pairs(results, out, {factor: value}, {factor: first}) for value in others}
         found[factor] = tuple(effect(value, first, some) for value, some in pairs.items() if some)
     return found
-
-
-def _without_seed(choices: Mapping[str, str]) -> dict[str, str]:
-    """The choices that are compared: seeds are repetitions, unless nothing else varies."""
-    return {name: value for name, value in choices.items() if name != SEED} or dict(choices)
 
 
 def _pairs(
@@ -358,36 +289,3 @@ def _pairs(
             wanted = {**result.choices, **against}
             found += [(result, other) for other in finished if other.choices == wanted]
     return [(_evaluation(out / one.name), _evaluation(out / other.name)) for one, other in found]
-
-
-def write_comparison(found: Comparison, out: Path) -> None:
-    """Write `compare.json`, `compare.csv` (a row a member) and `compare.html` into the folder `out`."""
-    write_json(out / FILE, found)
-    write_text(out / "compare.csv", _table(found))
-    templates = pages()
-    templates.filters["reach"] = _reach
-    page = templates.get_template("compare.html.j2")
-    write_text(out / "compare.html", page.render(found=found, fewest=FEWEST_CASES))
-
-
-def _reach(found: PairedDifference) -> float:
-    """How far from 0 an interval reaches."""
-    return max(abs(found.low or 0.0), abs(found.high or 0.0))
-
-
-def _table(found: Comparison) -> str:
-    factors = list(found.members[0].choices)
-    costs = ("cases", "steps", "seconds", "parameters", "peak_memory_bytes", "reduced")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["member", *factors, *METRICS, *costs, "difference_dice", "low", "high", "supported", "fault"])
-    effects = {each.name: each for each in found.differences}
-    for member in found.members:
-        arm = effects.get(member_name(_without_seed(member.choices)))
-        dice = arm.differences["dice"] if arm else None
-        writer.writerow([
-            member.name, *member.choices.values(), *(member.mean.get(metric) for metric in METRICS),
-            *(getattr(member, cost) for cost in costs),
-            *((dice.difference, dice.low, dice.high, arm.supported) if arm and dice else ("", "", "", "")),
-            "; ".join(map(str, member.faults))])
-    return text.getvalue()

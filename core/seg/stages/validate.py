@@ -49,9 +49,9 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     previous = previous_predictions(fold)
     ledger = Ledger(folder, _sources(fold, cases, previous))
     waiting = [case for case in cases if case.id not in ledger]
-    progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
-    progress.advance(len(cases) - len(waiting))
-    if waiting:
+    if waiting:  # a run asks twice: where the fold is trained, and for the metrics of all folds
+        progress.start(f"validate {fold.configuration} fold {fold.fold}", len(cases))
+        progress.advance(len(cases) - len(waiting))
         model = fold_model(fold)
         for case in waiting:
             ledger.add(*_one(case, fold, model, previous.get(case.id)))
@@ -61,9 +61,9 @@ def validate_fold(fold: Fold, progress: Progress | None = None) -> Evaluation:
     result = evaluation(metrics, names, fold.settings.metrics.tolerance_mm, directions(fold.components.metrics))
     fresh = bool(waiting) or not (folder / "metrics.json").exists()
     write_evaluation(result, folder)
-    for told in result.failed:
-        progress.say(told)
     if fresh:
+        for told in result.failed:
+            progress.say(told)
         progress.tell(ValidationDone(folder=folder, configuration=fold.configuration, fold=fold.fold,
                                      evaluation=result))
     return result

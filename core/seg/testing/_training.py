@@ -11,7 +11,7 @@ from seg.errors import SegError
 from seg.models import Labels
 from seg.testing._check import Check, expect
 from seg.testing._samples import IGNORING, PLAIN, REGIONS, configuration
-from seg.training_kinds import Loss, Recipe
+from seg.training_kinds import Loss, PartedCriterion, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +138,27 @@ def loss_extreme(loss: Loss) -> None:
                    f"{value.item()} for logits of ±{EXTREME:g} ({name})", "a finite number with finite gradients")
 
 
+def loss_parts(loss: Loss) -> None:
+    import torch
+
+    for name, labels, patch, criterion in _asked(loss):
+        if not isinstance(criterion, PartedCriterion):  # it is always given whole batches
+            continue
+        ids, logits = _ids(patch, 3), _logits(patch, labels, 3)
+        if labels.ignore is not None:
+            ids[0, :2] = labels.ignore  # so that voxels that count are not shared out as the samples are
+        parts = [(logits[part], ids[part]) for part in (slice(0, 2), slice(2, 3))]
+        sums = torch.stack([criterion.sums(*part) for part in parts]).sum(0).detach() if criterion.takes_sums else None
+        found = torch.stack([criterion.part(*part, len(part[1]) / len(ids), sums) for part in parts]).sum()
+        whole = criterion(logits, ids)
+        expect(bool(torch.isclose(found, whole, rtol=1e-4, atol=1e-5)),
+               f"parts that add up to {found.item():.6f} ({name})", f"the loss of the whole batch, {whole.item():.6f}")
+        (slope,), (wanted,) = (torch.autograd.grad(value, logits) for value in (found, whole))
+        apart = ((slope - wanted).abs().max() / wanted.abs().max()).item()
+        expect(apart < 1e-3, f"gradients of the parts that are {apart:.2g} of the largest off ({name})",
+               "those of the whole batch")
+
+
 # Recipes
 
 
@@ -241,6 +262,7 @@ CHECKS = (
     _check("loss", "ignore", loss_ignore, "Nobody knows what is right in voxels that nobody labelled."),
     _check("loss", "absent", loss_absent, "Most patches lack some class, and must not bring a division by 0."),
     _check("loss", "extreme", loss_extreme, "A network that is very sure must not end the training with NaN."),
+    _check("loss", "parts", loss_parts, "A batch in parts, or on several devices, must train as the whole one does."),
     _check("recipe", "parameters", recipe_parameters, "A parameter that no optimiser moves never learns."),
     _check("recipe", "learning-rate", recipe_rate, "A step without a finite rate is lost, and maybe the network too."),
     _check("recipe", "learns", recipe_learns, "A recipe that cannot lower the loss of a tiny network trains none."),
