@@ -86,6 +86,7 @@ CODES = {
     "SEG-R06": "too little room for the preprocessed cases",
     "SEG-R07": "neither the memory nor the disk for temporary files has room for the maps of a case",
     "SEG-R08": "no jobs can be submitted from this machine",
+    "SEG-R10": "a case that takes too long to read, as from a drive that does not answer",
     "SEG-T01": "losses that are no numbers",
     "SEG-T02": "a training in a process of its own failed, was stopped or killed; its log says more",
     "SEG-T10": "a member of a comparison failed unexpectedly; the others went on",

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seg import SegError, device
-from seg.device import autocast, choose_device, choose_devices, describe_device, has_bfloat16
+from seg.device import autocast, choose_device, choose_devices, describe_device, has_bfloat16, return_freed_memory
 
 
 def test_the_cpu_is_always_there():
@@ -46,3 +46,13 @@ def test_several_devices_stand_with_commas_between():
     assert [str(one) for one in choose_devices("cpu, cpu")] == ["cpu", "cpu"]
     with pytest.raises(SegError, match="no device is called 'gpu'"):
         choose_devices("cpu,gpu")
+
+
+def test_freed_memory_can_be_returned_anywhere(monkeypatch):
+    return_freed_memory()
+
+    def none(_):
+        raise OSError("no C library")
+
+    monkeypatch.setattr("ctypes.CDLL", none)
+    return_freed_memory()

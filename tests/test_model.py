@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from seg.model import make_window
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.normalisation import Normalisers
-from seg.preprocessing import Preparation, prepare
+from seg.preprocessing import Given, Preparation, prepare
 from seg.registry import Component, Plugin
 from seg.restoring import restore_labels
 from seg.settings import PredictOptions
@@ -145,18 +146,12 @@ def test_prediction_is_preparing_tiles_and_the_way_back(tmp_path):
     assert none is None
 
 
-@pytest.mark.parametrize(("patch", "device", "autocast", "mirroring", "expected"), [
-    ((40, 56, 40), "cpu", "off", True, (1, True, 2)),     # two mirror images
-    ((40, 56, 40), "cpu", "off", False, (2, False, 2)),   # two tiles
-    ((40, 56, 40), "cpu", "on", True, (1, False, 1)),
-    ((40, 56, 40), "cuda", "off", True, (1, False, 1)),
-    ((128, 128, 128), "cpu", "off", True, (1, False, 1)),  # twice the memory would gain nothing
-    ((64, 64), "cpu", "off", True, (4, False, 4)),
+@pytest.mark.parametrize(("patch", "mirroring", "expected"), [
+    ((40, 56, 40), True, (1, (0, 1))), ((40, 56, 40), False, (1, ())), ((64, 64), True, (4, (0, 1))),
 ])  # fmt: skip
-def test_no_small_image_comes_alone_in_single_precision_on_a_cpu(patch, device, autocast, mirroring, expected):
-    options = PredictOptions(autocast=autocast, mirroring=mirroring)
-    window = make_window(make_configuration(patch), options, torch.device(device))
-    assert (window.batch, window.pairs, window.at_once) == expected
+def test_volumes_come_alone_and_slices_together(patch, mirroring, expected):
+    window = make_window(make_configuration(patch), PredictOptions(mirroring=mirroring))
+    assert (window.batch, window.mirror_axes) == expected
 
 
 def test_sitk_in_sitk_out_on_the_same_grid(folder):
@@ -200,6 +195,33 @@ def test_probabilities_and_labels_agree(tmp_path):
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(probabilities.argmax(0), labels)
     np.testing.assert_array_equal(labels, model.predict_volume(image_of()[None], (1.0, 1.0, 1.0))[0])
+
+
+@pytest.mark.parametrize("names", [("3d",), ("a", "b")])
+def test_an_image_that_is_given_goes_before_the_network_runs(names, tmp_path):
+    make_model(tmp_path / "m", names=names)
+    model, seen = seg.load(tmp_path / "m", device="cpu"), []
+    expected, _ = model.predict_volume(image_of()[None], (1.0, 1.0, 2.0))
+    array = image_of()[None].copy()
+    there, image = weakref.ref(array), Given(array)
+    for networks in model.networks.values():
+        networks[0].register_forward_pre_hook(lambda *_: seen.append(there()))
+    del array
+    found, _ = model.predict_volume(image, (1.0, 1.0, 2.0))
+    np.testing.assert_array_equal(found, expected)
+    assert seen
+    assert all(one is None for one in seen)
+    with pytest.raises(ValueError, match="taken"):
+        image.take()
+
+
+def test_what_is_larger_than_the_memory_is_refused_before_anything_is_computed(folder, monkeypatch):
+    model = seg.load(folder, device="cpu")
+    monkeypatch.setattr("seg.peaks.available_memory", lambda: 1000)
+    monkeypatch.setattr("seg.model.prepare", None)
+    with pytest.raises(SegError, match="SEG-R04") as caught:
+        model.predict_volume(image_of()[None], (1.0, 1.0, 1.0))
+    assert caught.value.exit_code == 5
 
 
 def test_only_what_is_chosen_is_loaded(tmp_path):
