@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from seg.model import make_window
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.normalisation import Normalisers
-from seg.preprocessing import Given, Preparation, prepare
+from seg.preprocessing import Preparation, prepare
 from seg.registry import Component, Plugin
 from seg.restoring import restore_labels
 from seg.settings import PredictOptions
@@ -195,33 +194,6 @@ def test_probabilities_and_labels_agree(tmp_path):
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(probabilities.argmax(0), labels)
     np.testing.assert_array_equal(labels, model.predict_volume(image_of()[None], (1.0, 1.0, 1.0))[0])
-
-
-@pytest.mark.parametrize("names", [("3d",), ("a", "b")])
-def test_an_image_that_is_given_goes_before_the_network_runs(names, tmp_path):
-    make_model(tmp_path / "m", names=names)
-    model, seen = seg.load(tmp_path / "m", device="cpu"), []
-    expected, _ = model.predict_volume(image_of()[None], (1.0, 1.0, 2.0))
-    array = image_of()[None].copy()
-    there, image = weakref.ref(array), Given(array)
-    for networks in model.networks.values():
-        networks[0].register_forward_pre_hook(lambda *_: seen.append(there()))
-    del array
-    found, _ = model.predict_volume(image, (1.0, 1.0, 2.0))
-    np.testing.assert_array_equal(found, expected)
-    assert seen
-    assert all(one is None for one in seen)
-    with pytest.raises(ValueError, match="taken"):
-        image.take()
-
-
-def test_what_is_larger_than_the_memory_is_refused_before_anything_is_computed(folder, monkeypatch):
-    model = seg.load(folder, device="cpu")
-    monkeypatch.setattr("seg.peaks.available_memory", lambda: 1000)
-    monkeypatch.setattr("seg.model.prepare", None)
-    with pytest.raises(SegError, match="SEG-R04") as caught:
-        model.predict_volume(image_of()[None], (1.0, 1.0, 1.0))
-    assert caught.value.exit_code == 5
 
 
 def test_only_what_is_chosen_is_loaded(tmp_path):

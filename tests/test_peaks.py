@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import SimpleITK
 import torch
 from attrs import evolve
 
+import seg
 import seg.peaks
 from seg import Configuration, Description, Labels, Plan
 from seg.errors import Exit, SegError
@@ -16,6 +18,7 @@ from seg.footprint import footprint
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.peaks import FINEST_MAPS, Demand, available_memory, refuse_too_large, refuse_unreadable
+from seg.preprocessing import Given
 from seg.room import Room
 from seg_resenc.resenc import ResEncUNet
 from seg_unet.unet import UNet
@@ -150,6 +153,32 @@ def test_the_limit_of_a_group_of_processes_is_seen(tmp_path, monkeypatch):
     assert available_memory() > 1000
     (tmp_path / "memory.max").write_text("1000\n")
     assert available_memory() == 1000 - 900 + 600
+
+
+def test_an_image_that_is_given_goes_before_the_network_runs(tmp_path):
+    make_model(tmp_path / "m")
+    model, seen, spacing = seg.load(tmp_path / "m", device="cpu"), [], (1.0, 1.0, 2.0)
+    array = np.random.default_rng(0).standard_normal((1, 9, 15, 14)).astype(np.float32)
+    expected, _ = model.predict_volume(array.copy(), spacing)
+    there, image = weakref.ref(array), Given(array)
+    model.networks["3d"][0].register_forward_pre_hook(lambda *_: seen.append(there()))
+    del array
+    found, _ = model.predict_volume(image, spacing)
+    np.testing.assert_array_equal(found, expected)
+    assert seen
+    assert all(one is None for one in seen)
+    with pytest.raises(ValueError, match="taken"):
+        image.take()
+
+
+def test_a_model_refuses_before_anything_is_computed(tmp_path, monkeypatch):
+    make_model(tmp_path / "m")
+    model = seg.load(tmp_path / "m", device="cpu")
+    monkeypatch.setattr(seg.peaks, "available_memory", lambda: 1000)
+    monkeypatch.setattr("seg.model.prepare", None)
+    with pytest.raises(SegError, match="SEG-R04") as caught:
+        model.predict_volume(np.ones((1, 9, 15, 14), np.float32), SPACING)
+    assert caught.value.exit_code == Exit.RESOURCES
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of a process is told by Linux")
