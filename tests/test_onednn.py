@@ -30,6 +30,20 @@ def test_a_convolution_is_that_of_torch(more, last):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("more", [{}, {"stride": (1, 2, 2), "kernel_size": (1, 2, 2)}, {"bias": False},
+                                  {"kernel_size": 3}, {"padding": 1}, {"groups": 2}, {"output_padding": 1}])
+@torch.inference_mode()
+def test_a_transposed_convolution_is_that_of_torch(more, last):
+    conv = nn.ConvTranspose3d(**{"in_channels": 4, "out_channels": 6, "kernel_size": 2, "stride": 2, **more})
+    image = noise(2, 4, 5, 6, 7)
+    image = image.contiguous(memory_format=torch.channels_last_3d) if last else image
+    expected = conv(image)
+    with direct_convolutions(CPU, single=True):
+        found = conv(image)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @torch.inference_mode()
 def test_other_types_and_dimensions_are_left_alone():
     with direct_convolutions(CPU, single=True):
