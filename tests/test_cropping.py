@@ -24,6 +24,16 @@ def test_a_hole_is_closed_in_three_axes_at_once():
     assert not nonzero_mask(image)[:3, 2, 2].any()
 
 
+def test_holes_make_no_difference_to_the_box():
+    image = np.zeros((2, 6, 7, 8), np.float32)
+    image[0, 1:5, 1:5, 1:5] = image[1, 1:6, 2:5, 2:5] = 1
+    image[:, 3, 3, 3] = 0
+    open_, filled = nonzero_mask(image, fill=False), nonzero_mask(image)
+    assert not open_[3, 3, 3]
+    assert filled[3, 3, 3]
+    assert bounding_box(open_) == bounding_box(filled) == ((1, 1, 1), (6, 5, 5))
+
+
 def test_a_single_slice_has_no_holes():
     image = np.ones((1, 1, 5, 5), np.float32)
     image[0, 0, 2, 2] = 0

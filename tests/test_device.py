@@ -12,6 +12,7 @@ from seg.device import (
     has_bfloat16,
     is_device_failure,
     is_out_of_memory,
+    return_freed_memory,
     total_memory,
     training_arithmetic,
     unfuse_where_needed,
@@ -118,3 +119,13 @@ def test_a_fused_optimiser_is_left_where_it_would_refuse(change, fits):
     unfuse_where_needed(optimizer)
     assert optimizer.param_groups[0]["fused"] is (True if fits else None)
     optimizer.step()
+
+
+def test_freed_memory_can_be_returned_anywhere(monkeypatch):
+    return_freed_memory()
+
+    def none(_):
+        raise OSError("no C library")
+
+    monkeypatch.setattr("ctypes.CDLL", none)
+    return_freed_memory()

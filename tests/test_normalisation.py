@@ -133,3 +133,13 @@ def test_whose_version_and_whose_intensities_count():
     both = evolve(found, built={**found.built, **strange(abs).built}, uses={**found.uses, **strange(abs).uses})
     assert [use.version for use in both.of_others(configuration("ct", "strange"))] == ["1.4"]
     assert both.of_others(configuration("ct")) == []
+
+
+@pytest.mark.parametrize("names", [("zscore",), ("ct", "none"), ("none",)])
+def test_an_image_that_may_be_overwritten_is(names):
+    expected = run(image(len(names)), ours(*names), *names)
+    given = image(len(names))
+    found = normalise(given, configuration(*names), ours(*names), (CT, CT), np.ones(given.shape[1:], bool),
+                      overwrite=True)
+    assert found is given
+    np.testing.assert_array_equal(found, expected)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from seg.resampling import resample, resample_label, resampled_shape, separate_axis, spline_matrix
+from seg.resampling import resample, resample_label, resampled_shape, separate_axis, slabs, spline_matrix
 
 ISO = (1.0, 1.0, 1.0)
 THICK = (5.0, 1.0, 1.0)
@@ -52,6 +52,28 @@ def test_same_shape_is_left_alone(shape, order, spacing):
 def test_a_constant_stays_constant(old, new, order, spacing):
     result = resample(torch.full((1, *old), 7.0), new, spacing, ISO, order)
     torch.testing.assert_close(result, torch.full((1, *new), 7.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, sizes, st.sampled_from([0, 1, 3]), st.sampled_from([ISO, THICK, THICK[::-1]]), st.integers(1, 2000))
+def test_slabs_are_together_what_is_resampled_at_once(old, new, order, spacing, voxels):
+    array = torch.from_numpy(noise(1, *old))
+    expected, found = resample(array, new, spacing, ISO, order)[0], torch.full(new, torch.nan)
+    for slab in slabs(old, new, (spacing, ISO), (order, array.device), voxels):
+        target = found.narrow(slab.axis, slab.target.start, slab.target.stop - slab.target.start)
+        assert target.isnan().all()
+        target.copy_(slab.resample(array[0][slab.where]))
+    if order == 0:
+        assert torch.equal(found, expected)
+    else:
+        torch.testing.assert_close(found, expected, atol=3e-5, rtol=1e-5)
+
+
+def test_slabs_are_as_large_as_they_may_be():
+    count = len(list(slabs((9, 8, 8), (18, 16, 16), (ISO, ISO), (1, torch.device("cpu")), 3 * 16 * 16)))
+    assert count == 6
+    assert len(list(slabs((9, 8, 8), (18, 16, 16), (ISO, ISO), (1, torch.device("cpu")), 1))) == 18
+    assert len(list(slabs((9, 8, 8), (18, 16, 16), (ISO, ISO), (3, torch.device("cpu")), 1))) == 1
 
 
 def test_a_step_does_not_overshoot():

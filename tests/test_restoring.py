@@ -5,11 +5,17 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import seg.restoring
 from seg.discovery import discover
 from seg.models import Configuration, Description, Labels, Plan, Topology
 from seg.normalisation import Normalisers
 from seg.preprocessing import Preparation, prepare
-from seg.restoring import labels_from_probabilities, restore_labels, restore_probabilities
+from seg.restoring import (
+    labels_for_next_stage,
+    labels_from_probabilities,
+    restore_labels,
+    restore_probabilities,
+)
 
 PLAIN = Labels(values={"background": 0, "b": 2, "a": 1})
 REGIONS = Labels(values={"background": 0, "whole": (1, 2), "core": (2,)}, regions_class_order=(1, 2))
@@ -93,6 +99,22 @@ def test_probabilities_agree_with_labels(labels, half):
     else:
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
         np.testing.assert_array_equal(outside, [1, 0, 0])
+
+
+@pytest.mark.parametrize("labels", [PLAIN, REGIONS])
+@pytest.mark.parametrize("spacing", [(1.3, 0.9, 1.2), (4.0, 0.9, 1.2), (1.3, 0.9, 4.0)])
+def test_the_size_of_the_slabs_decides_nothing(labels, spacing, monkeypatch):
+    image, label = blobs()
+    plan, configuration = make_plan(spacing, labels, (2, 1, 0))
+    case = prepare(image, (1.0, 1.0, 1.0), how(plan, configuration), label)
+    logits = torch.randn((labels.outputs, *case.image.shape[1:]), generator=torch.Generator().manual_seed(0))
+    given = (logits, case.properties, plan, configuration)
+    whole = restore_labels(*given), restore_probabilities(*given), labels_for_next_stage(*given, configuration)
+    monkeypatch.setattr(seg.restoring, "SLAB_VOXELS", 700)
+    found = restore_labels(*given), restore_probabilities(*given), labels_for_next_stage(*given, configuration)
+    assert (found[0] == whole[0]).mean() > 0.999  # but where rounding decides
+    np.testing.assert_allclose(found[1], whole[1], atol=1e-5)
+    assert torch.equal(found[2], whole[2])
 
 
 def test_later_regions_are_painted_over_earlier_ones():

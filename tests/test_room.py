@@ -31,7 +31,7 @@ def test_a_prediction_in_a_file_is_that_in_memory(shape, patch, half, batch):
     found = sliding_window(outputs, image, window, 3, Room(device=None))
     assert isinstance(found, FileMaps)
     assert found.shape == there.shape
-    assert found[:].dtype == torch.float32
+    assert found[:].dtype == there.dtype == (torch.float16 if half else torch.float32)
     assert torch.equal(found[:], there)
     assert torch.equal(found[1:2], there[1:2])
 
@@ -47,6 +47,17 @@ def test_what_was_written_stays_when_its_pages_are_given_back(kind):
     assert (maps[1:2] == 7).all()
     assert maps[2:3].sum() == 3 * 50 * 60
     assert not maps[:1].any()
+
+
+@pytest.mark.parametrize("part", [
+    (slice(1, 2), slice(10, 20)), (slice(1, 2), slice(None), slice(3, 5)), slice(2, 3), slice(0, 0),
+])  # fmt: skip
+def test_a_part_is_read_without_loss_to_what_lies_beside_it(part):
+    maps = FileMaps.zeros((3, 40, 50, 60), torch.float32)
+    values = noise(3, 40, 50, 60)
+    maps.tensor.copy_(values)
+    assert torch.equal(maps[part], values[part])
+    assert torch.equal(maps[:], values)
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 4, 5), (1, 6, 2, 2), (9, 2, 3, 3), (2, 1, 3, 3)])

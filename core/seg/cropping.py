@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
+def nonzero_mask(image: NDArray[Any], *, fill: bool = True) -> NDArray[np.bool_]:
     """Where any channel is not zero, with holes filled.
 
     A hole is a zero region from which no path over voxel faces leads out of the volume, in all three axes at once; a
@@ -20,6 +20,7 @@ def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
 
     Args:
         image: (C, Z, Y, X), any number type.
+        fill: without, holes stay: where the box is all that is wanted, they make no difference.
 
     Returns:
         bool (Z, Y, X).
@@ -27,6 +28,8 @@ def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
     mask: NDArray[np.bool_] = image[0] != 0
     for channel in image[1:]:
         mask |= channel != 0
+    if not fill:
+        return mask
     box = _slices(*bounding_box(mask))
     if not mask[box].all():
         mask[box] |= _holes(mask[box])

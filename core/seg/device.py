@@ -192,6 +192,20 @@ def keep_freed_memory() -> None:
     set_option(trim_threshold, 512 << 20)
 
 
+def return_freed_memory() -> None:
+    """Have the C library give the system back what was freed, of all threads, where it can be told so (glibc).
+
+    Between two parts of a work whose arrays have other sizes: what one frees is no use to the next.
+    """
+    import ctypes
+
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return
+    trim(0)
+
+
 def _cpu_flags() -> set[str]:
     """What the processor can do, by Linux's names; nothing elsewhere."""
     from pathlib import Path

@@ -8,7 +8,8 @@ labels = model.predict(array, spacing=(1, 1, 1))    # array (Z, Y, X) or (C, Z, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from seg._suitable import refuse_unsuitable
 from seg.blocks import channels_last, norms_fused
 from seg.contracts import check_labels, check_map, expect, labelled
-from seg.device import autocast, choose_device, is_16_bit
+from seg.device import autocast, choose_device, is_16_bit, return_freed_memory
 from seg.discovery import discover
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.files import digest_bytes
@@ -32,8 +33,10 @@ from seg.levels import at_level
 from seg.model_files import MANIFEST, ModelDescription, read_model
 from seg.models import ComponentUse, Configuration, Spacing3, Topology
 from seg.normalisation import Normalisers, names_of
+from seg.onednn import direct_convolutions
 from seg.patches import with_previous
-from seg.preprocessing import Preparation, Prepared, prepare
+from seg.peaks import Demand, refuse_too_large
+from seg.preprocessing import Given, Preparation, Prepared, prepare
 from seg.provenance import build_component, version_records
 from seg.registry import Registry
 from seg.restoring import (
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
 TILE_BATCH_2D = 4
-PAIRED_VOXELS = 64**3  # of a patch; larger ones gain nothing, and take twice the memory
 
 
 @define
@@ -95,25 +97,32 @@ class Model:
         return found
 
     def predict_volume(
-        self, array: NDArray[np.float32], spacing: Spacing3, *, probabilities: bool = False, case: str = ""
+        self, array: NDArray[np.float32] | Given, spacing: Spacing3, *, probabilities: bool = False, case: str = ""
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         """Ids (Z, Y, X) of an image float32 (C, Z, Y, X) with `spacing` (z, y, x) in mm, in the training's orientation.
 
-        On request also the probabilities float32 (K, Z, Y, X), which are those before post-processing.
+        On request also the probabilities float32 (K, Z, Y, X), which are those before post-processing. An image that is
+        `Given` is used up, which takes less memory.
+
+        Raises:
+            SegError: the image does not suit the model (exit 3), or takes more memory than is free (SEG-R04, exit 5).
         """
-        plan, chosen = self.description.plan, self.description.chosen
-        for name in self.description.needed:
-            refuse_unsuitable(array.shape, spacing, plan, self.description.configurations[name], self.device)
-        if len(chosen) == 1 and not probabilities:
-            return self._postprocessed(self._labels(chosen[0], array, spacing, case)), None
-        outputs = self.description.configurations[chosen[0]].topology.outputs
-        combined = check_map(self._labelled().combine_configurations(self._probabilities(array, spacing, case)),
-                             (outputs, *array.shape[1:]), self.description.ensembler, "combine_configurations")
+        labels, (first, *others) = self.description.plan.description.labels, self.description.chosen
+        prepared = self._prepared(array, spacing, case, probabilities=probabilities or bool(others))
+        return_freed_memory()
+        if not others and not probabilities:
+            return self._postprocessed(self._labels(first, prepared)), None
+        outputs = self.description.configurations[first].topology.outputs
+        combined = check_map(self._labelled().combine_configurations(self._probabilities(prepared)),
+                             (outputs, *prepared[first].properties.shape), self.description.ensembler,
+                             "combine_configurations")
         found = combined.cpu().numpy()
-        return self._postprocessed(labels_from_probabilities(found, plan.description.labels)), found
+        return self._postprocessed(labels_from_probabilities(found, labels)), found
 
     def logits(self, name: str, image: Tensor) -> Tensor | FileMaps:
         """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined.
+
+        Those of one fold are float16 where the model adds up its tiles in that (`half_sums`).
 
         Where they do not fit into the memory they lie in a file, and the folds are combined part by part: class by
         class, or a few slices after the other where the ensembler must see all classes.
@@ -125,11 +134,11 @@ class Model:
             return next(folds)
         shape = (configuration.topology.outputs, *image.shape[1:])
         if room.device is not None:
-            return self._combined((fold[:] for fold in folds), shape)
+            return self._combined((fold[:].float() for fold in folds), shape)
         kept, result = list(folds), FileMaps.zeros(shape, torch.float32)
         for part in parts(shape, whole_voxels=isinstance(self.ensembler, LabelledEnsembler)):
             target = result.tensor[part]
-            target.copy_(self._combined((fold[part] for fold in kept), target.shape))
+            target.copy_(self._combined((fold[part].float() for fold in kept), target.shape))
             result.rest()
         return result
 
@@ -163,42 +172,67 @@ class Model:
             return labels
         return check_labels(self.postprocessor.apply(labels, declared, steps), labels, use)
 
-    def _labels(self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str) -> NDArray[Any]:
-        prepared, logits = self._predicted(name, array, spacing, case)
-        configuration = self.description.configurations[name]
-        return restore_labels(logits, prepared.properties, self.description.plan, configuration)
+    def _prepared(
+        self, given: NDArray[np.float32] | Given, spacing: Spacing3, case: str, *, probabilities: bool
+    ) -> dict[str, Prepared]:
+        """The image as each configuration that is needed wants it, if there is memory for all that follows."""
+        owned, plan, needed = isinstance(given, Given), self.description.plan, self.description.needed
+        array = given.take() if isinstance(given, Given) else given
+        for name in needed:
+            refuse_unsuitable(array.shape, spacing, plan, self.description.configurations[name], self.device)
+        return_freed_memory()
+        for name in needed:
+            demand = self._demand(name, goes=owned and len(needed) == 1, probabilities=probabilities)
+            refuse_too_large(array, spacing, demand, case)
+        hows = {name: Preparation(plan=plan, configuration=self.description.configurations[name],
+                                  normalisers=self.normalisers) for name in needed}
+        return {name: prepare(array, spacing, how, case=case, overwrite=owned and name == needed[-1])
+                for name, how in hows.items()}
 
-    def _probabilities(self, array: NDArray[np.float32], spacing: Spacing3, case: str) -> Iterator[Tensor]:
+    def _demand(self, name: str, *, goes: bool, probabilities: bool) -> Demand:
+        configuration = self.description.configurations[name]
+        short = 2 if is_16_bit(self.device, self.options.autocast) else 4
+        return Demand(plan=self.description.plan, configuration=configuration, room=partial(self.room, configuration),
+                      at_once=make_window(configuration, self.options).batch,
+                      value_bytes=short if self.device.type == "cpu" else 0, folds=len(self.networks[name]),
+                      half_sums=self.description.half_sums, goes=goes, probabilities=probabilities)
+
+    def _labels(self, name: str, prepared: Mapping[str, Prepared]) -> NDArray[Any]:
+        logits = self._predicted(name, prepared)
+        return_freed_memory()
+        configuration = self.description.configurations[name]
+        return restore_labels(logits, prepared[name].properties, self.description.plan, configuration)
+
+    def _probabilities(self, prepared: Mapping[str, Prepared]) -> Iterator[Tensor]:
         for name in self.description.chosen:
-            prepared, logits = self._predicted(name, array, spacing, case)
+            logits = self._predicted(name, prepared)
+            return_freed_memory()
             configuration = self.description.configurations[name]
             yield torch.as_tensor(
-                restore_probabilities(logits, prepared.properties, self.description.plan, configuration)
+                restore_probabilities(logits, prepared[name].properties, self.description.plan, configuration)
             )
 
-    def _predicted(
-        self, name: str, array: NDArray[np.float32], spacing: Spacing3, case: str
-    ) -> tuple[Prepared, Tensor | FileMaps]:
+    def _predicted(self, name: str, prepared: Mapping[str, Prepared]) -> Tensor | FileMaps:
         plan, configurations = self.description.plan, self.description.configurations
-        how = Preparation(plan=plan, configuration=configurations[name], normalisers=self.normalisers)
-        prepared = prepare(array, spacing, how, case=case)
-        image = torch.as_tensor(prepared.image).to(self.device)
+        image = torch.as_tensor(prepared[name].image).to(self.device)
         if stage := configurations[name].previous_stage:
-            before, given = self._predicted(stage, array, spacing, case)
-            labels = labels_for_next_stage(given, before.properties, plan, configurations[stage], configurations[name])
+            given = self._predicted(stage, prepared)
+            labels = labels_for_next_stage(given, prepared[stage].properties, plan, configurations[stage],
+                                           configurations[name])
+            del given
             image = with_previous(image, labels, configurations[name].topology.in_channels)
         logits = self.logits(name, image)
         if not all(bool(logits[index : index + 1].isfinite().all()) for index in range(logits.shape[0])):
-            raise SegError(Record(code="SEG-M04", found="the network gave values that are no numbers", case=case,
-                                  advice="Look at the intensities of this image."))
-        return prepared, logits
+            raise SegError(Record(code="SEG-M04", found="the network gave values that are no numbers",
+                                  case=prepared[name].properties.case, advice="Look at the intensities of this image."))
+        return logits
 
     def _one(
         self, network: nn.Module, configuration: Configuration, image: Tensor, room: Room
     ) -> Tensor | FileMaps:
-        window = make_window(configuration, self.options, self.device)
-        window = attrs.evolve(window, half_sums=self.description.half_sums)
-        with torch.inference_mode(), autocast(self.device, self.options.autocast):
+        window = attrs.evolve(make_window(configuration, self.options), half_sums=self.description.half_sums)
+        direct = direct_convolutions(self.device, single=not is_16_bit(self.device, self.options.autocast))
+        with torch.inference_mode(), autocast(self.device, self.options.autocast), direct:
             return sliding_window(network, image, window, configuration.topology.outputs, room)
 
 
@@ -208,19 +242,11 @@ def ready(network: nn.Module, device: torch.device) -> nn.Module:
     return channels_last(network) if device.type == "cpu" or norms_fused(network, device) else network
 
 
-def make_window(configuration: Configuration, options: PredictOptions, device: torch.device) -> Window:
-    """The sliding window of a configuration as the options want it.
-
-    In single precision on a CPU torch (2.13) leaves the fast convolutions of oneDNN for images that come alone and have
-    small maps (ATen, Convolution.cpp, `use_mkldnn`), hence pairs.
-    """
+def make_window(configuration: Configuration, options: PredictOptions) -> Window:
+    """The sliding window of a configuration as the options want it."""
     axes = configuration.mirror_axes if options.mirroring else ()
     batch = TILE_BATCH_2D if configuration.dims == 2 else 1
-    single = device.type == "cpu" and not is_16_bit(device, options.autocast)
-    pairs = single and batch == 1 and math.prod(configuration.patch) <= PAIRED_VOXELS
-    if pairs and not axes:
-        pairs, batch = False, 2
-    return Window(patch=configuration.patch, step=options.step, mirror_axes=axes, batch=batch, pairs=pairs)
+    return Window(patch=configuration.patch, step=options.step, mirror_axes=axes, batch=batch)
 
 
 def load(
@@ -250,7 +276,7 @@ def load(
         if member.configuration in description.needed:
             topology = description.configurations[member.configuration].topology
             held = description.levels.get(member.configuration, "")
-            network = _network(description.architecture, architecture, topology, content[member.weights],
+            network = _network(description.architecture, architecture, topology, content.pop(member.weights),
                                folder / member.weights, held)
             network = at_level(architecture, network, topology, chosen.prune, held)
             networks.setdefault(member.configuration, []).append(ready(network, where))

@@ -59,19 +59,22 @@ def normalise(
     configuration: Configuration,
     normalisers: Normalisers,
     intensities: Sequence[Intensities],
-    inside: NDArray[np.bool_],
+    inside: NDArray[np.bool_] | None,
+    *,
+    overwrite: bool = False,
 ) -> NDArray[np.float32]:
     """`image` with every channel normalised as the configuration says.
 
     Args:
-        image: float32 (C, Z, Y, X), cropped to the non-zero region; not changed.
+        image: float32 (C, Z, Y, X), cropped to the non-zero region; not changed, unless it may be overwritten.
         configuration: names a normaliser for each channel, and says which are of `inside` alone.
         normalisers: those it names.
         intensities: statistics of each channel over the data set, for those that use them.
-        inside: bool (Z, Y, X).
+        inside: bool (Z, Y, X); None where no channel asks for it.
+        overwrite: the result takes the place of `image`.
 
     Returns:
-        A new float32 array (C, Z, Y, X).
+        A new float32 array (C, Z, Y, X), or `image`.
 
     Raises:
         SegError: the numbers of channels differ, or a channel is not what its normaliser is for (exit 3); a normaliser
@@ -80,7 +83,7 @@ def normalise(
     """
     names, masked = configuration.normalization, configuration.use_mask_for_norm
     _same_channels(len(image), len(names), len(masked))
-    channels = []
+    result = image if overwrite else None
     for number, name in enumerate(names):
         one = normalisers.built[name]
         statistics = intensities[number] if one.uses_intensities and number < len(intensities) else None
@@ -91,10 +94,12 @@ def normalise(
         with blamed(use, method):
             found = one.normalise(channel, inside if masked[number] else None, statistics)
         _check(found, channel, use, method)
-        channels.append(found)
-    if len(channels) == 1 and not np.may_share_memory(channels[0], image):  # a copy already
-        return np.ascontiguousarray(channels[0])[None]
-    return np.stack(channels)
+        if result is None and len(names) == 1 and not np.may_share_memory(found, image):  # a copy already
+            return np.ascontiguousarray(found)[None]
+        result = np.empty(image.shape, np.float32) if result is None else result
+        result[number] = found
+    assert result is not None  # noqa: S101 - a plan has channels
+    return result
 
 
 def _same_channels(channels: int, names: int, masks: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import define, frozen
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +20,20 @@ from seg.resampling import resample, resample_label, resampled_shape
 
 ANNOTATED = -1  # key of `class_locations` under an ignore label: every voxel somebody looked at
 _AT_LEAST, _FRACTION = 10_000, 0.01  # locations kept of each class (nnU-Net 2.8)
+
+
+@define(eq=False)
+class Given:
+    """An image float32 (C, Z, Y, X) for whoever takes it, who alone has it then: it goes as soon as it is prepared."""
+
+    _array: NDArray[np.float32] | None
+
+    def take(self) -> NDArray[np.float32]:
+        """The image, once."""
+        array, self._array = self._array, None
+        if array is None:
+            raise ValueError("the image was taken before")
+        return array
 
 
 @frozen(kw_only=True)
@@ -46,15 +60,18 @@ def prepare(
     how: Preparation,
     label: NDArray[np.integer] | None = None,
     case: str = "",
+    *,
+    overwrite: bool = False,
 ) -> Prepared:
     """Transpose, crop to the non-zero region, normalise, resample; in this order (nnU-Net 2.8).
 
     Args:
-        array: float32 (C, Z, Y, X), the reader's axes; not changed.
+        array: float32 (C, Z, Y, X), the reader's axes; not changed, unless it may be overwritten.
         spacing: of `array`, mm, the reader's axes.
         how: the plan, for the order of the axes and the intensities of the data set; its configuration; normalisers.
         label: ids (Z, Y, X); in the result -1 where it is background outside the non-zero region.
         case: name, for the properties.
+        overwrite: normalise in place, where nobody needs the image afterwards.
 
     Raises:
         SegError: the image does not fit the plan's normalisation, or a normaliser fails (exit 6).
@@ -62,18 +79,20 @@ def prepare(
     plan, configuration = how.plan, how.configuration
     forward = plan.transpose_forward
     image = array.transpose(0, *(axis + 1 for axis in forward))
-    mask = nonzero_mask(image)
+    masked = label is not None or any(configuration.use_mask_for_norm)
+    mask = nonzero_mask(image, fill=masked)
     start, stop = bounding_box(mask)
     box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
-    image, inside = image[:, *box], mask[box]
+    image, inside = image[:, *box], mask[box] if masked else None
+    del mask  # what is as large as the image goes as soon as it may
     target: NDArray[np.signedinteger[Any]] | None = None
-    if label is not None:
+    if label is not None and inside is not None:
         small = label.size and label.max() < 128 and label.min() >= -128
         target = label.transpose(forward)[box].astype(np.int8 if small else np.int16)
         target[(target == 0) & ~inside] = -1
         inside = target >= 0
-    normalised = normalise(image, configuration, how.normalisers, plan.intensities, inside)
-    del mask, inside  # what is as large as the image goes as soon as it may
+    normalised = normalise(image, configuration, how.normalisers, plan.intensities, inside, overwrite=overwrite)
+    del inside
     shape = (array.shape[1], array.shape[2], array.shape[3])
     properties = CaseProperties(case=case, spacing=spacing, shape=shape, crop_start=start, crop_stop=stop)
     new_shape, old, new = resampling_of(properties, plan, configuration)

@@ -1,7 +1,7 @@
 """The way back: from logits on the preprocessed grid to labels or probabilities on the case's own grid.
 
-Axes: K outputs, Z Y X voxels. Logits are resampled one map at a time, with the best so far beside them, so that labels
-never cost K × volume in floats.
+Axes: K outputs, Z Y X voxels. Logits are resampled slab by slab, one map at a time, with the best so far beside them:
+labels cost a few slices in floats beside themselves.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seg.models import CaseProperties, Configuration, Labels, Plan
+from seg.models import CaseProperties, Configuration, Labels, Plan, Size3, Spacing3
 from seg.preprocessing import resampling_of
-from seg.resampling import resample
+from seg.resampling import Slab, slabs
 from seg.room import Maps
+
+SLAB_VOXELS = 1 << 20  # are resampled at a time: a few MB, that stay in the caches
 
 
 def restore_labels(
@@ -36,11 +38,11 @@ def restore_labels(
     Returns:
         Ids (Z, Y, X), reader's axes and size: uint8, or int16 where an id is over 255.
     """
+    _, own, wanted = resampling_of(properties, plan, configuration)
     labels = plan.description.labels
-    maps = (on_grid[0] for on_grid in _maps(logits, properties, plan, configuration))
-    inner = _decide(maps, labels, threshold=0.0)
-    full = inner.new_zeros(_transposed_shape(properties, plan))
-    full[_box(properties)] = inner
+    full = torch.zeros(_transposed_shape(properties, plan), dtype=_kind(labels), device=logits[:0].device)
+    inner = full[_box(properties)]
+    _decide_on(inner, _slabs(logits, properties.cropped_shape, (wanted, own), configuration.order_logits), labels)
     return full.permute(plan.transpose_backward).contiguous().cpu().numpy()
 
 
@@ -54,17 +56,20 @@ def restore_probabilities(
     Returns:
         float32 (K, Z, Y, X), reader's axes and size; K × volume in memory.
     """
+    _, own, wanted = resampling_of(properties, plan, configuration)
     regions = plan.description.labels.has_regions
     full = torch.zeros((logits.shape[0], *_transposed_shape(properties, plan)))
     if not regions:
         full[0] = 1
     inner = full[:, *_box(properties)]
-    for index, on_grid in enumerate(_maps(logits, properties, plan, configuration)):
-        inner[index] = on_grid[0].cpu()
-    if regions:
-        inner.sigmoid_()
-    else:
-        inner.sub_(inner.amax(0)).exp_().div_(inner.sum(0))
+    for slab, maps in _slabs(logits, properties.cropped_shape, (wanted, own), configuration.order_logits):
+        target = _part(inner, slab)
+        for index, on_grid in enumerate(maps):
+            target[index] = on_grid.cpu()
+        if regions:
+            target.sigmoid_()
+        else:
+            target.sub_(target.amax(0)).exp_().div_(target.sum(0))
     return full.permute(0, *(1 + axis for axis in plan.transpose_backward)).contiguous().numpy()
 
 
@@ -87,9 +92,10 @@ def labels_for_next_stage(
         Ids int16 (Z, Y, X) on the preprocessed grid of `following`, on the device of `logits`.
     """
     size, _, wanted = resampling_of(properties, plan, following)
-    maps = (resample(logits[index : index + 1].float(), size, configuration.spacing, wanted,
-                     configuration.order_logits)[0] for index in range(logits.shape[0]))
-    return _decide(maps, plan.description.labels, threshold=0.0).to(torch.int16)
+    found = torch.zeros(size, dtype=torch.int16, device=logits[:0].device)
+    spacings = (configuration.spacing, wanted)
+    _decide_on(found, _slabs(logits, size, spacings, configuration.order_logits), plan.description.labels)
+    return found
 
 
 def labels_from_probabilities(probabilities: Tensor | NDArray[np.floating], labels: Labels) -> NDArray[np.integer]:
@@ -99,12 +105,11 @@ def labels_from_probabilities(probabilities: Tensor | NDArray[np.floating], labe
 
 def _decide(maps: Iterable[Tensor], labels: Labels, threshold: float) -> Tensor:
     """Ids (Z, Y, X) from maps (Z, Y, X), which are looked at once, one after the other."""
-    kind = torch.uint8 if max(labels.ids) < 256 else torch.int16
     ids = labels.regions_class_order if labels.has_regions else [i for i in labels.ids if i != labels.ignore]
     winner = best = torch.empty(0)
     for position, (label_id, scores) in enumerate(zip(ids, maps, strict=True)):
         if position == 0:
-            winner = torch.zeros(scores.shape, dtype=kind, device=scores.device)
+            winner = torch.zeros(scores.shape, dtype=_kind(labels), device=scores.device)
             best = torch.full_like(scores, threshold if labels.has_regions else -torch.inf)
         winner.masked_fill_(scores > best, label_id)
         if not labels.has_regions:
@@ -112,12 +117,29 @@ def _decide(maps: Iterable[Tensor], labels: Labels, threshold: float) -> Tensor:
     return winner
 
 
-def _maps(logits: Maps, properties: CaseProperties, plan: Plan, configuration: Configuration) -> Iterator[Tensor]:
-    """Each map of `logits` on the grid of the cropped image, float32 (1, Z, Y, X)."""
-    _, own, wanted = resampling_of(properties, plan, configuration)
-    for index in range(logits.shape[0]):
-        one = logits[index : index + 1].float()
-        yield resample(one, properties.cropped_shape, wanted, own, configuration.order_logits)
+def _decide_on(target: Tensor, slabs: Iterable[tuple[Slab, Iterator[Tensor]]], labels: Labels) -> None:
+    """Fill `target` (Z, Y, X) with ids, from the maps of its slabs."""
+    for slab, maps in slabs:
+        _part(target, slab).copy_(_decide(maps, labels, threshold=0.0))
+
+
+def _slabs(
+    logits: Maps, shape: Size3, spacings: tuple[Spacing3, Spacing3], order: int
+) -> Iterator[tuple[Slab, Iterator[Tensor]]]:
+    """The slabs of a grid of `shape`, each with its maps float32 (Z, Y, X), one after the other."""
+    device = logits[:0].device
+    for slab in slabs(logits.shape[1:], shape, spacings, (order, device), SLAB_VOXELS):
+        where = slab.where
+        yield slab, (slab.resample(logits[(slice(index, index + 1), *where)][0]) for index in range(logits.shape[0]))
+
+
+def _part(array: Tensor, slab: Slab) -> Tensor:
+    """A slab of an array (…, Z, Y, X)."""
+    return array.narrow(array.dim() - 3 + slab.axis, slab.target.start, slab.target.stop - slab.target.start)
+
+
+def _kind(labels: Labels) -> torch.dtype:
+    return torch.uint8 if max(labels.ids) < 256 else torch.int16
 
 
 def _transposed_shape(properties: CaseProperties, plan: Plan) -> list[int]:

@@ -73,14 +73,22 @@ class FileMaps:
 
     def __getitem__(self, chosen: Part, /) -> Tensor:
         """A copy of some of the maps, or of their slices."""
-        found = self.tensor[chosen].clone()
-        self.rest()
+        some = self.tensor[chosen]
+        found = some.clone()
+        self.rest(some)
         return found
 
-    def rest(self) -> None:
-        """Give the pages back to the system, which keeps what was written."""
-        if hasattr(mmap, "MADV_DONTNEED"):
+    def rest(self, some: Tensor | None = None) -> None:
+        """Give the pages back to the system, which keeps what was written: all of them, or those of a part."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        if some is None:
             self._mapping.madvise(mmap.MADV_DONTNEED)
+        elif some.numel():
+            last = sum((size - 1) * step for size, step in zip(some.shape, some.stride(), strict=True))
+            first, size = int(some.storage_offset()) * some.element_size(), (last + 1) * some.element_size()
+            start = first - first % mmap.PAGESIZE
+            self._mapping.madvise(mmap.MADV_DONTNEED, start, first + size - start)
 
 
 @frozen(kw_only=True)

@@ -65,6 +65,8 @@ class PredictOptions:
                            choices=("auto", "on", "off"))
     max_memory_gb: float = option(0.0, "memory that the maps of a case may take, in GB; beyond, they lie in a "
                                   "temporary file (in TMPDIR); 0: half of what is free", ge=0)
+    stall_s: float = option(600.0, "seconds after which a case whose file cannot be read is left out, as on a drive "
+                            "that does not answer; 0: never", ge=0)
     prune: str = option("", "a level of a network that contains smaller ones (L1, L2, …); auto: the smallest that "
                         "validates as well as the best; empty: all that the model holds")
     prune_tolerance: float = option(0.002, "with prune=auto, how far below the best mean Dice a level may be", ge=0)
@@ -77,7 +79,7 @@ class PredictOptions:
     @property
     def deciding(self) -> PredictOptions:
         """Those of the settled options on which predictions depend."""
-        return attrs.evolve(self.settled, max_memory_gb=0.0)
+        return attrs.evolve(self.settled, max_memory_gb=0.0, stall_s=0.0)
 
 
 @frozen(kw_only=True)

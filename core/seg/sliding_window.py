@@ -32,8 +32,7 @@ class Window:
     """How a case is covered: patches of the network, their distance, and the axes along which they are mirrored.
 
     With `half_sums` tiles are added up in 16 bits, as nnU-Net does. That tells at the borders of an image, where the
-    weights of all tiles are near the least number of that kind. With `pairs` the network sees two mirror images of a
-    batch of tiles at once.
+    weights of all tiles are near the least number of that kind.
     """
 
     patch: tuple[int, ...]
@@ -41,21 +40,15 @@ class Window:
     mirror_axes: tuple[int, ...] = ()
     batch: int = 1
     half_sums: bool = False
-    pairs: bool = False
-
-    @property
-    def at_once(self) -> int:
-        """How many images the network sees at once, at most."""
-        return self.batch * (2 if self.pairs and self.mirror_axes else 1)
 
 
 def sliding_window(
     network: Network, image: Tensor, window: Window, outputs: int, room: Room | None = None
 ) -> Tensor | FileMaps:
-    """Logits float32 (K, Z, Y, X) of `image` float32 (C, Z, Y, X), where `room` says, or on the image's device.
+    """Logits (K, Z, Y, X) of `image` float32 (C, Z, Y, X), where `room` says, or on the image's device.
 
-    The image is padded with zeros to at least one patch. Tiles overlap; each voxel takes the mean of its tiles' logits
-    with Gaussian weights, each tile the mean over its mirror images.
+    They are float32, or float16 with `half_sums`. The image is padded with zeros to at least one patch. Tiles overlap;
+    each voxel takes the mean of its tiles' logits with Gaussian weights, each tile the mean over its mirror images.
     """
     room = room or Room(device=image.device)
     kind = torch.float16 if window.half_sums else torch.float32
@@ -110,7 +103,6 @@ def _window(network: Network, image: Tensor, window: Window, maps: Tensor | File
     size = total.shape[1:]
     padded = _padded(image, size)
     weights = gaussian_weights(window.patch).to(total.device)
-    norm = torch.zeros(size, device=total.device, dtype=total.dtype)
     at_once = MAPS_AT_ONCE if file else len(total)
     for boxes, logits in _predicted(network, padded, window):
         for box, one in zip(boxes, logits, strict=True):
@@ -119,7 +111,9 @@ def _window(network: Network, image: Tensor, window: Window, maps: Tensor | File
                 total[(some, *box)].addcmul_(one[some].to(total.device), weights)
                 if file:
                     file.rest()
-            norm[box] += weights
+    norm = torch.zeros(size, device=total.device, dtype=total.dtype)  # when the network's maps are gone
+    for box in _tiles(size, window):
+        norm[box] += weights
     for index in range(len(total)):
         total[index].div_(norm)
         if file:
@@ -161,13 +155,13 @@ def _uniform(image: Tensor, boxes: Sequence[tuple[slice, ...]]) -> list[tuple[fl
 
 
 def _cropped(maps: Tensor | FileMaps, inner: tuple[slice, ...]) -> Tensor | FileMaps:
-    """What lies over the image, as float32."""
+    """What lies over the image."""
     if isinstance(maps, Tensor):
-        return maps[(slice(None), *inner)].float()
+        return maps[(slice(None), *inner)]
     size = maps.tensor[0][inner].shape
-    if maps.tensor.dtype == torch.float32 and maps.shape[1:] == size:
+    if maps.shape[1:] == size:
         return maps
-    result = FileMaps.zeros((maps.shape[0], *size), torch.float32)
+    result = FileMaps.zeros((maps.shape[0], *size), maps.tensor.dtype)
     for target, one in zip(result.tensor, maps.tensor, strict=True):
         target.copy_(one[inner])
         maps.rest()
@@ -205,15 +199,14 @@ def _mirrored(network: Network, tiles: Tensor, window: Window) -> Tensor:
     axes = [axis + 2 for axis in window.mirror_axes]
     choices = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
     total: Tensor | None = None
-    for some in _batched(choices, 2 if window.pairs else 1):
-        logits = network(torch.cat([tiles.flip(flips) if flips else tiles for flips in some]))[0]
-        for flips, one in zip(some, torch.split(logits, len(tiles)), strict=True):
-            if total is None:
-                total = one.to(torch.float32, copy=True)  # the network's tensors stay as they are
-                continue
+    for flips in choices:
+        logits = network(tiles.flip(flips) if flips else tiles)[0]
+        if total is None:
+            total = logits.to(torch.float32, copy=True)  # the network's tensors stay as they are
+        else:
             for first in range(0, total.shape[1], MAPS_AT_ONCE):
                 maps = slice(first, first + MAPS_AT_ONCE)
-                total[:, maps].add_(one[:, maps].flip(flips))
-        del logits, one  # of the size of the largest thing there is, before the next of them is made
+                total[:, maps].add_(logits[:, maps].flip(flips))
+        del logits  # of the size of the largest thing there is, before the next of them is made
     assert total is not None  # noqa: S101 - no mirror is a choice too
     return total.div_(len(choices))

@@ -25,6 +25,8 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     autocast: Annotated[str, typer.Option("--autocast", help="16-bit arithmetic: auto, on or off.")] = "auto",
     max_memory: Annotated[float, typer.Option("--max-memory", metavar="GB", min=0, help="What the maps of a case may "
                                               "take; beyond, a temporary file [half of what is free].")] = 0,
+    stall: Annotated[float, typer.Option("--stall", metavar="SECONDS", min=0, help="Leave out a case whose file takes "
+                                         "longer to read; 0: never.")] = 600,
     step: Annotated[float, typer.Option("--step", min=0.05, max=1.0, help="Distance of tiles in patches.")] = 0.5,
 ) -> None:
     """Predict images with a model; outputs have the case's name and the input's format and grid."""
@@ -37,7 +39,7 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
     from seg.stages.predict import predict as predict_cases
 
     given = {"step": step, "mirroring": not no_mirroring, "prune": prune, "autocast": autocast,
-             "max_memory_gb": float(max_memory)}
+             "max_memory_gb": float(max_memory), "stall_s": float(stall)}
     options: PredictOptions = fill(PredictOptions, given, "predict")
     registry = chosen_plugins(context)
     loaded = load(model, device=device, options=options, registry=registry)
@@ -49,8 +51,10 @@ def predict(  # noqa: PLR0913 - one parameter for each flag of the command
         result = predict_cases(loaded, source, output, save_probabilities=save_probabilities,
                                progress=Listening(progress, registry))
     print_records(result.records)
-    refused = {record.case for record in result.records if record.severity == "error"}
+    errors = [record for record in result.records if record.severity == "error"]
+    refused = {record.case for record in errors}
     console().print(f"{len(result.written)} written to {output}, {len(result.kept)} kept, {len(refused)} refused")
     if refused:
-        done = result.written or result.kept
-        raise typer.Exit(int(Exit.PARTLY if done else Exit.DATA))
+        resources = all(record.code.startswith("SEG-R") for record in errors)
+        nothing = Exit.RESOURCES if resources else Exit.DATA
+        raise typer.Exit(int(Exit.PARTLY if result.written or result.kept else nothing))

@@ -125,7 +125,7 @@ def _measure(fold: Fold, progress: Progress) -> tuple[Level, ...]:
 def _footprint(fold: Fold, model: Model) -> Footprint:
     """What the one network of `model` takes for one batch of tiles."""
     configuration, ((network,),) = fold.trained(), model.networks.values()
-    batch = make_window(configuration, model.options, model.device).at_once
+    batch = make_window(configuration, model.options).batch
     tiles = torch.zeros(batch, configuration.topology.in_channels, *configuration.patch, device=model.device)
     return footprint(network, tiles, model.options.autocast)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from seg.convert import load_json, write_json
@@ -23,9 +24,13 @@ from seg.images import Volume, read_image, write_label
 from seg.inputs import find_inputs
 from seg.model import Model
 from seg.models import Case
+from seg.peaks import refuse_unreadable
+from seg.preprocessing import Given
 from seg.progress import Progress, Silent
 
 LEDGER = "predictions.json"
+TOO_LARGE = {"SEG-R04", "SEG-R07"}
+"""A lack of memory or of disk that is one case's: a smaller one may fit."""
 Ledger = dict[str, Any]  # "source": digest; "files": name → digest
 
 
@@ -49,7 +54,8 @@ def predict(
     """Write a label map for each case of `source` into `output`, on the case's grid and in its format.
 
     A file that this model already made of the same input is kept. With `save_probabilities` also `<case>.npz` with
-    `probabilities` float16 (K, Z, Y, X).
+    `probabilities` float16 (K, Z, Y, X). A case whose file takes longer than `PredictOptions.stall_s` to read is left
+    out. Whatever ends this, what was written is noted first.
 
     Raises:
         SegError: nothing to predict, or `output` holds the inputs (exit 2).
@@ -62,13 +68,16 @@ def predict(
     work = _Work(model=model, output=output, save_probabilities=save_probabilities, progress=progress,
                  ledger=load_json(output / LEDGER) if (output / LEDGER).exists() else {})
     progress.start("predict", len(cases))
-    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+    with ThreadPoolExecutor(1, "write") as writer:
         last: _Writing | None = None
-        for case, reading in _ahead(reader, work.read, cases):
-            made = work.compute(case, reading)
-            work.finish(last)  # its files were written while this case was predicted
-            last = None if made is None else _Writing(made=made, files=writer.submit(work.write, made))
-        work.finish(last)
+        try:
+            for case, reading in _ahead(work.read, cases, model.options.stall_s):
+                made = work.compute(case, reading)
+                work.finish(last)  # its files were written while this case was predicted
+                last = None if made is None else _Writing(made=made, files=writer.submit(work.write, made))
+                del made
+        finally:
+            work.finish(last)
     return work.outcome(cases)
 
 
@@ -79,7 +88,8 @@ class _Read:
     key: str  # digest of all that its prediction comes from
     seconds: float
     kept: Path | None = None
-    volume: Volume | None = None
+    volume: Volume | None = None  # without its voxels, which are `given`
+    given: Given | None = None
 
 
 @frozen(kw_only=True, eq=False)
@@ -131,20 +141,22 @@ class _Work:
         key = _source_digest(self.model, case, save_probabilities=self.save_probabilities)
         if found := _whole(self.output, self.ledger.get(case.id), key):
             return _Read(key=key, seconds=0.0, kept=found)
+        refuse_unreadable(case.images)
         volume = read_image(case.images, self.model.description.plan.description.orientation)
-        return _Read(key=key, seconds=time.monotonic() - started, volume=volume)
+        return _Read(key=key, seconds=time.monotonic() - started, given=Given(volume.array),
+                     volume=evolve(volume, array=volume.array[:, :0].copy()))
 
     def compute(self, case: Case, reading: Future[_Read]) -> _Made | None:
         """The prediction of a case; None where there is nothing to write, which is then noted."""
         with self._refusals(case):
-            read = reading.result()
-            if read.volume is None:
+            read = _result(reading, self.model.options.stall_s)
+            if read.volume is None or read.given is None:
                 self.kept[case.id] = read.kept or self.output
                 self.progress.advance()
                 return None
             started = time.monotonic()
             labels, probabilities = self.model.predict_volume(
-                read.volume.array, read.volume.spacing, probabilities=self.save_probabilities, case=case.id)
+                read.given, read.volume.spacing, probabilities=self.save_probabilities, case=case.id)
             return _Made(case=case, read=read, volume=read.volume, labels=labels, probabilities=probabilities,
                          seconds=read.seconds + time.monotonic() - started)
         return None
@@ -163,8 +175,8 @@ class _Work:
         return files, time.monotonic() - started
 
     def finish(self, writing: _Writing | None) -> None:
-        """Note a case whose files are written."""
-        if writing is None:
+        """Note a case whose files are written, unless that is done."""
+        if writing is None or writing.made.case.id in self.written:
             return
         case, read = writing.made.case, writing.made.read
         with self._refusals(case):
@@ -182,7 +194,7 @@ class _Work:
         try:
             yield
         except SegError as error:
-            if error.exit_code not in (Exit.DATA, Exit.PARTLY):
+            if error.exit_code not in (Exit.DATA, Exit.PARTLY) and not _is_too_large(error):
                 raise
             self.records[case.id] = [_named(record, case) for record in error.records]
             self.progress.advance()
@@ -199,15 +211,49 @@ class _Work:
             self.progress.advance()
 
 
+def _is_too_large(error: SegError) -> bool:
+    """Whether this case alone asks for more than there is."""
+    return {record.code for record in error.records} <= TOO_LARGE
+
+
 def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Case], _Read], cases: Sequence[Case]
+    read: Callable[[Case], _Read], cases: Sequence[Case], stall_s: float
 ) -> Iterator[tuple[Case, Future[_Read]]]:
-    """Each case with its reading, which began when the case before was handed out."""
-    following = pool.submit(read, cases[0]) if cases else None
+    """Each case with its reading, which is over, or has taken `stall_s`; the next one's begins as it is handed out."""
+    following = _begun(read, cases[0]) if cases else None
     for index, case in enumerate(cases):
-        reading, following = following, pool.submit(read, cases[index + 1]) if index + 1 < len(cases) else None
-        if reading is not None:
-            yield case, reading
+        if following is None:
+            return
+        started, reading = following
+        wait([reading], max(0.0, started + stall_s - time.monotonic()) if stall_s else None)
+        following = _begun(read, cases[index + 1]) if index + 1 < len(cases) else None
+        yield case, reading
+
+
+def _begun(read: Callable[[Case], _Read], case: Case) -> tuple[float, Future[_Read]]:
+    """A reading that has begun, and when; in a thread of its own, which may be left behind, even at the very end."""
+    reading: Future[_Read] = Future()
+
+    def work() -> None:
+        try:
+            reading.set_result(read(case))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+            reading.set_exception(error)
+
+    Thread(target=work, name="read", daemon=True).start()
+    return time.monotonic(), reading
+
+
+def _result(reading: Future[_Read], stall_s: float) -> _Read:
+    """What was read.
+
+    Raises:
+        SegError: it takes too long (SEG-R10); what is wrong with the image.
+    """
+    if not reading.done():
+        raise SegError(Record(code="SEG-R10", found=f"not read after {stall_s:g} s", expected="a file that can be read",
+                              advice="Does the drive answer? --stall waits longer."), Exit.PARTLY)
+    return reading.result()
 
 
 def _orientation_note(model: Model, case: Case, volume: Volume) -> list[Record]:
@@ -241,6 +287,4 @@ def _whole(output: Path, entry: Ledger | None, key: str) -> Path | None:
 
 
 def _named(record: Record, case: Case) -> Record:
-    from attrs import evolve
-
     return evolve(record, case=record.case or case.id, file=record.file or str(case.images[0]))
