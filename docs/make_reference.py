@@ -87,7 +87,7 @@ CODES = {
     "SEG-R07": "neither the memory nor the disk for temporary files has room for the maps of a case",
     "SEG-R08": "no jobs can be submitted from this machine, or no cluster is there, or it has not what they need",
     "SEG-R09": "the memory of the device, or of the machine, is too small for a training",
-    "SEG-R10": "cases that are not read in time, as from a drive that does not answer; a training's state is saved first",
+    "SEG-R10": "cases that are not read in time, as from a drive that does not answer",
     "SEG-R11": "the device failed or is gone; what was saved or written before is kept",
     "SEG-T01": "losses that are no numbers",
     "SEG-T02": "a training in a process of its own failed, was stopped or killed; its log says more",
