@@ -134,7 +134,7 @@ def test_whether_a_step_is_recorded_decides_nothing():
     other = evolve(FULL, train=evolve(FULL.train, graph="off"))
     assert differences(FULL, other) == []
     assert other.train.deciding == FULL.train.deciding == {
-        "steps_per_epoch": 250, "clip_norm": 1.0, "min_steps": 1000, "autocast": "auto"}
+        "steps_per_epoch": 250, "clip_norm": 1.0, "min_steps": 1500, "autocast": "auto"}
     assert len(differences(FULL, evolve(FULL, train=TrainOptions()))) == 1
 
 

@@ -85,10 +85,10 @@ def numbers(folder):
 @pytest.fixture
 def mended():
     """Set where the disk answers again; no thread outlasts the test."""
-    answers = threading.Event()
+    answers, before = threading.Event(), set(threading.enumerate())
     yield answers
     answers.set()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name in ("batches", "states"):
             thread.join(60)
 

@@ -147,12 +147,11 @@ def _slab_taps(
     sizes: tuple[int, int], ends: tuple[int, int], device: torch.device, *, nearest: bool
 ) -> tuple[slice, tuple[Tensor, ...]]:
     """Which old slices the new ones from `ends[0]` to `ends[1]` come from, and how; nothing: one for one."""
-    old, new = sizes
-    mine = slice(*ends)
+    (old, new), mine = sizes, slice(*ends)
     if old == new:
         return mine, ()
     if nearest:
-        middle = ((2 * torch.arange(new) + 1) * old // (2 * new))[mine]
+        middle = _nearest_places(old, new)[mine]
         low, high = int(middle[0]), int(middle[-1]) + 1
         return slice(low, high), ((middle - low).to(device),)
     before, after, weight = (taps[mine] for taps in _linear_taps(old, new, torch.device("cpu")))
@@ -323,12 +322,15 @@ def _resize(volume: Tensor, shape: Sequence[int], order: int) -> Tensor:
 
 
 def _nearest(array: Tensor, axis: int, size: int) -> Tensor:
-    """Nearest neighbour along one axis; halves go up. Whole numbers, so that no rounding decides."""
+    """Nearest neighbour along one axis."""
     old = array.shape[axis]
-    if old == size:
-        return array
-    source = (2 * torch.arange(size, device=array.device) + 1) * old // (2 * size)
-    return array.index_select(axis, source)
+    return array if old == size else array.index_select(axis, _nearest_places(old, size).to(array.device))
+
+
+def _nearest_places(old: int, new: int) -> Tensor:
+    """The old voxel nearest to each new one, int64 (new,). Ties fall as SciPy's float64 does, whose steps these are."""
+    places = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5
+    return places.add_(0.5).floor_().long().clamp_(0, old - 1)
 
 
 def _spline(volume: Tensor, axis: int, size: int) -> Tensor:
