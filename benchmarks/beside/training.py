@@ -1,8 +1,9 @@
 """Dice after the same time of training on the same cases: nnU-Net v2 and seg, one after the other, all cores each.
 
 Fold 0 of nnU-Net's own split, 3d_fullres. nnU-Net's default trainer makes its steps from batches of its own worker
-processes; its rate falls to nothing with the clock, as with `--budget`, because its own schedule of
-1000 epochs would not have begun to. Validation (with mirroring) comes after the time on both sides; one measure, `seg evaluate`, judges both.
+processes; its rate falls to nothing with the clock, as with `--budget`, because its own schedule of 1000 epochs would
+not have begun to. Validation (with mirroring) comes after the time on both sides; one measure, `seg evaluate`, judges
+both.
 """
 
 from __future__ import annotations

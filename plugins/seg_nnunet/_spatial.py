@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -210,7 +211,7 @@ def _cells(labels: Tensor, dims: int) -> Tensor:
         low = torch.minimum(low.narrow(axis, 0, count), low.narrow(axis, 1, count))
         high = torch.maximum(high.narrow(axis, 0, count), high.narrow(axis, 1, count))
     cells = torch.full_like(labels, MIXED)
-    inner = (..., *(slice(0, count) for count in low.shape[labels.dim() - dims :]))
+    inner: tuple[Any, ...] = (..., *(slice(0, count) for count in low.shape[labels.dim() - dims :]))
     cells[inner] = torch.where(low == high, low, MIXED)
     return cells
 
