@@ -17,7 +17,7 @@ import seg
 from seg import Configuration, Description, Labels, Plan, SegError
 from seg.discovery import discover
 from seg.files import digest_bytes
-from seg.model import make_window
+from seg.model import arithmetic, make_window
 from seg.model_files import Member, ModelDescription, write_model
 from seg.models import ComponentUse
 from seg.normalisation import Normalisers
@@ -385,3 +385,11 @@ def test_a_network_that_gives_no_numbers_is_exit_3(folder):
     with pytest.raises(SegError, match="no numbers") as caught:
         model.predict(image_of(), spacing=(1, 1, 1))
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("asked", "recorded", "device", "expected"), [
+    ("auto", "off", "cpu", "off"), ("auto", "auto", "cpu", "auto"), ("on", "off", "cpu", "on"),
+    ("auto", "off", "cuda", "auto"), ("off", "auto", "cuda", "off"),
+])  # fmt: skip
+def test_a_model_says_in_what_arithmetic_it_predicts_on_a_cpu(asked, recorded, device, expected):
+    assert arithmetic(asked, recorded, torch.device(device)) == expected

@@ -21,13 +21,21 @@ from seg.settings import Settings, TrainOptions
 CONFIGURATION = "3d_fullres"
 
 
-def step(folder: str, device: str, warm: int, steps: int, *, fixed: bool, autocast: str) -> None:
-    """Training steps, each on a new batch, or all on one."""
+def step(folder: str, device: str, warm: int, steps: int, *, fixed: bool, fused: bool = True, **options: str) -> None:
+    """Training steps, each on a new batch or all on one; `options` of a training, with the `fused` norm or without."""
+    import torch
+
+    from seg import fused_norm
+    from seg.device import training_arithmetic
     from seg.training import Trainer, _batches
 
+    if not fused:
+        fused_norm._trouble = lambda _: "left out"  # noqa: SLF001 - there is no option: nobody wants the slower way
     with ExitStack() as stack:
-        job = _job(folder, device, autocast, stack)
-        trainer = Trainer.fresh(job)
+        stack.enter_context(training_arithmetic(torch.device(device)))
+        job = _job(folder, device, TrainOptions(**options), stack)
+        trainer, lines = Trainer.fresh(job), list[str]()
+        trainer.record(lines.append)
         next_batch = stack.enter_context(_batches(job, 0))
         batch = next_batch()
 
@@ -35,7 +43,8 @@ def step(folder: str, device: str, warm: int, steps: int, *, fixed: bool, autoca
             trainer.train_step(batch if fixed else next_batch())
 
         mean_seconds(once, warm, device)
-        say(seconds=mean_seconds(once, steps, device), gpu_mb=gpu_mb(device))
+        lines.append(fused_norm.trouble(job.device) or "fused norm")
+        say(seconds=mean_seconds(once, steps, device), gpu_mb=gpu_mb(device), said="; ".join(lines))
 
 
 def augmentation(folder: str, device: str, samples: int) -> None:
@@ -43,14 +52,14 @@ def augmentation(folder: str, device: str, samples: int) -> None:
     from itertools import count
 
     with ExitStack() as stack:
-        job = _job(folder, device, "auto", stack)
+        job = _job(folder, device, TrainOptions(), stack)
         numbers, batch = count(), job.configuration.batch
         job.make_batch(next(numbers))
         found = mean_seconds(lambda: job.make_batch(next(numbers)), -(-samples // batch), device)
         say(seconds=found / batch)
 
 
-def _job(folder: str, device: str, autocast: str, files: ExitStack):  # noqa: ANN202 - seg.training.Job; torch is slow
+def _job(folder: str, device: str, options: TrainOptions, files: ExitStack):  # noqa: ANN202 - a Job; torch is slow
     """The job that `seg train` makes of it: sampler, augmenter, loss and recipe are nnU-Net's."""
     import torch
 
@@ -60,7 +69,7 @@ def _job(folder: str, device: str, autocast: str, files: ExitStack):  # noqa: AN
     from seg.stages.train import Fold, _make_job
     from seg.training import Length
 
-    settings = Settings(epochs=1000, device=device, train=TrainOptions(autocast=autocast))
+    settings = Settings(epochs=1000, device=device, train=options)
     fold = Fold(folder=RunFolder(Path(folder)), settings=settings, components=Components.resolve(settings, discover()),
                 plan=read_plan_file(Path(folder) / "nnUNetPlans.json"), configuration=CONFIGURATION, fold="0")
     if device == "cpu":

@@ -21,6 +21,7 @@ from beside.training import training
 
 UNET = (32, 64, 128, 256, 320, 320)
 SMALL_BATCH = 2
+LARGE = Network(patch=(128, 128, 128), batch=2, features=UNET)
 
 
 def preprocessing(bench: Bench) -> list[Row]:
@@ -43,7 +44,7 @@ def preprocessing(bench: Bench) -> list[Row]:
 def step(bench: Bench) -> list[Row]:
     """A training step: on a CPU with and without its data, on a GPU on one batch (see `epoch`)."""
     if bench.device != "cpu":
-        large = prepare(bench, "large", _large(bench), Network(patch=(128, 128, 128), batch=2, features=UNET))
+        large = prepare(bench, "large", _large(bench), LARGE)
         return _steps(bench, large, "128³, batch 2, 31 M parameters", fixed=True, autocast="auto")
     cases = Cases(shape=(36, 50, 35), count=6)
     features = (8, 16, 32) if bench.quick else (32, 64, 128, 256)
@@ -199,18 +200,36 @@ def epoch(bench: Bench) -> list[Row]:
         skip("epoch: only with --device cuda")
         return []
     steps = 50 if bench.quick else 250
-    plans = {"40×56×40, batch 9": (Cases(shape=(36, 50, 35), count=6),
-                                   Network(patch=(40, 56, 40), batch=9, features=UNET[:4])),
-             "128³, batch 2": (_large(bench), Network(patch=(128, 128, 128), batch=2, features=UNET))}
     rows = []
-    for number, (what, (cases, network)) in enumerate(plans.items()):
-        prepared = prepare(bench, ("step9", "large")[number], cases, network)
+    for what, prepared in _gpu_plans(bench).items():
         found = pair(evolve(bench, repeats=min(bench.repeats, 2)), prepared, "step", workers=12,
                      ours={"autocast": "auto"}, device=bench.device, fixed=False, warm=20, steps=steps)
         rows.append(_row("epoch", f"a step of {what}, with data", found, "seconds", "s", at_most=0.55,
                          remark=f"{steps} steps; nnU-Net {compiled()}, 12 workers, without its validation batches"))
         rows.append(_row("epoch", f"{what}: GPU memory", found, "gpu_mb", "MB"))
     return rows
+
+
+def levers(bench: Bench) -> list[Row]:
+    """What the fused norm and the recorded step each do for a step on one batch, on a GPU; by seg alone."""
+    if bench.device == "cpu":
+        skip("levers: only with --device cuda")
+        return []
+    rows = []
+    for what, prepared in _gpu_plans(bench).items():
+        for fused, graph in ((True, "on"), (True, "off"), (False, "on"), (False, "off")):
+            found = bench.ours("step", folder=prepared.folder, device=bench.device, warm=20, steps=50, fixed=True,
+                               autocast="auto", graph=graph, fused=fused)
+            named = f"{what}: {'with' if fused else 'without'} the fused norm, graph {graph}"
+            rows.append(Row(part="levers", what=named, unit="s", ours=[found.figures["seconds"]],
+                            remark=found.figures["said"]))
+    return rows
+
+
+def _gpu_plans(bench: Bench) -> dict[str, Prepared]:
+    small = Network(patch=(40, 56, 40), batch=9, features=UNET[:4])
+    return {"40×56×40, batch 9": prepare(bench, "step9", Cases(shape=(36, 50, 35), count=6), small),
+            "128³, batch 2": prepare(bench, "large", _large(bench), LARGE)}
 
 
 def memory(bench: Bench) -> list[Row]:
@@ -225,4 +244,4 @@ def memory(bench: Bench) -> list[Row]:
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "preprocessing": preprocessing, "step": step, "augmentation": augmentation, "prediction": prediction,
-    "start": start, "memory": memory, "epoch": epoch, "training": training}
+    "start": start, "memory": memory, "epoch": epoch, "levers": levers, "training": training}

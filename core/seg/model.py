@@ -280,12 +280,19 @@ def load(
                                folder / member.weights, held)
             network = at_level(architecture, network, topology, chosen.prune, held)
             networks.setdefault(member.configuration, []).append(ready(network, where))
-    if chosen.autocast == "auto":
-        chosen = attrs.evolve(chosen, autocast=description.autocast)
+    chosen = attrs.evolve(chosen, autocast=arithmetic(chosen.autocast, description.autocast, where))
     uses = [*description.needed_components, *normalisers.uses.values()]
     return Model(description=description, digest=digest_bytes(content[MANIFEST]), device=where, options=chosen,
                  ensembler=ensembler, networks=networks, postprocessor=_postprocessor(description, registry),
                  normalisers=normalisers, records=version_records(uses, registry))
+
+
+def arithmetic(asked: str, recorded: str, device: torch.device) -> str:
+    """What `seg.device.autocast` is given: what was asked for; if nothing was, on a CPU what the model says of itself.
+
+    Models of nnU-Net say single precision, in which it predicts on a CPU; on a GPU it predicts in 16 bits.
+    """
+    return recorded if asked == "auto" and device.type == "cpu" else asked
 
 
 def _normalisers(description: ModelDescription, registry: Registry) -> Normalisers:

@@ -57,7 +57,7 @@ class ModelDescription:
     levels: dict[str, str] = field(factory=dict)
     validation: dict[str, dict[str, float | None]] = field(factory=dict)  # candidate → metric → mean
     postprocessed: dict[str, float | None] = field(factory=dict)  # metric → mean of the model in validation
-    autocast: str = "auto"
+    autocast: str = "auto"  # on a CPU
     half_sums: bool = False  # of tiles, see `Window`
     made_by: str = ""
 

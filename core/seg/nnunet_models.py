@@ -46,8 +46,8 @@ def import_nnunet(folder: Path, registry: Registry) -> Imported:
 
     As in nnU-Net's own prediction, `plans.json` and `dataset.json` are those of the folder, and the checkpoints say
     which configuration they are and along which axes they may be mirrored. Each `fold_<k>` becomes a member; `fold_all`
-    does where it is alone. The networks compute in single precision unless asked otherwise; tiles are added up in 16
-    bits, as nnU-Net does.
+    does where it is alone. On a CPU the networks compute in single precision unless asked otherwise; tiles are added up
+    in 16 bits. Both are as in nnU-Net.
 
     Raises:
         SegError: no such folder, files are missing, or a plan, a network or a cascade that cannot be taken (exit 2);
