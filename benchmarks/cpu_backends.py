@@ -1,4 +1,4 @@
-"""One forward pass on one thread of a CPU: torch one by one, torch in pairs, OpenVINO; processor time.
+"""One forward pass on one thread of a CPU: torch as prediction uses it, plain torch, OpenVINO; processor time.
 
 python benchmarks/cpu_backends.py unet|unetpp|resenc FEATURES STAGES Z,Y,X        (pip install openvino)
 """
@@ -15,6 +15,7 @@ import torch
 from seg.device import autocast, keep_freed_memory
 from seg.discovery import discover
 from seg.model import ready
+from seg.onednn import direct_convolutions
 
 REPEATS, CPU = 4, torch.device("cpu")
 
@@ -46,8 +47,7 @@ def main() -> None:
     ready(network, CPU)
     for mode in ("off", "on"):
         ways[f"torch, 16 bits {mode}"] = lambda mode=mode: through_torch(network, image, mode)
-        ways[f"torch, 16 bits {mode}, two images"] = lambda mode=mode: through_torch(
-            network, torch.cat((image, image.flip(2))), mode)
+    ways["torch, 16 bits off, its own convolutions"] = lambda: through_torch(network, image, "off", direct=False)
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(REPEATS):
         for way, call in ways.items():
@@ -58,9 +58,11 @@ def main() -> None:
         print(f"{way}: {1000 * seconds:.0f} ms", flush=True)
 
 
-def through_torch(network: torch.nn.Module, image: torch.Tensor, mode: str) -> torch.Tensor:
-    """Logits as prediction makes them."""
-    with torch.inference_mode(), autocast(CPU, mode):
+def through_torch(
+    network: torch.nn.Module, image: torch.Tensor, mode: str, *, direct: bool = True
+) -> torch.Tensor:  # fmt: skip
+    """Logits as prediction makes them, where convolutions are `direct`."""
+    with torch.inference_mode(), autocast(CPU, mode), direct_convolutions(CPU, single=direct and mode == "off"):
         return network(image)
 
 
