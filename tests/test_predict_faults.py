@@ -15,39 +15,16 @@ import seg
 import seg.model
 import seg.peaks
 import seg.stages.predict
+from helpers import PLAIN
 from seg.errors import Exit
-from seg.phantom import write_phantom
 from seg_cli.main import execute
-
-TINY = ["--postprocessor", "none", "--device", "cpu",
-        "--epochs", "1", "--fold", "0", "--set", "train.steps_per_epoch=2",
-        "--set", "architecture.features=4"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(folder, cases=5, shape=(16, 20, 18))
-    return folder
 
 
 @pytest.fixture(scope="module")
 def model(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    assert execute(["run", str(data), "-o", str(folder), *TINY]) == 0
+    assert execute(["run", str(data), "-o", str(folder), *PLAIN]) == 0
     return folder / "model"
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; exit code, standard output, standard error."""
-    def call(*words):
-        code = execute([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture
