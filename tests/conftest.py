@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import locale
 import signal
 import sys
 import tomllib
@@ -11,6 +12,17 @@ from seg_cli.main import execute
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LOCALE = locale.setlocale(locale.LC_CTYPE)
+
+
+@pytest.fixture(autouse=True)
+def _locale():
+    """The process's own for every test: who writes DICOM with ITK is left in that of C, where text files are ASCII."""
+    locale.setlocale(locale.LC_CTYPE, LOCALE)
+    yield
+    locale.setlocale(locale.LC_CTYPE, LOCALE)
 
 
 @pytest.fixture(scope="module")
