@@ -1,7 +1,8 @@
 """The memory that the prediction of a case takes, told before it is taken.
 
-But for `SMALL`, what is counted is surely alive at the same time, so that what fits is not refused: copies of channels while they
-are prepared, the finest feature maps of one pass, the maps of all outputs, what they become on the image's own grid.
+But for `SMALL`, what is counted is surely alive at the same time, so that what fits is not refused: copies of channels
+while they are prepared, the finest feature maps of one pass, the maps of all outputs, what they become on the image's
+own grid.
 """
 
 from __future__ import annotations
