@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,11 @@ def seg_samplers():
 """
 
 
+def threads_of_gloo():
+    """Threads of a group that are left in this process; they are none of Python's."""
+    return [name for file in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := file.read_text())]
+
+
 def test_a_run_on_two_devices(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("seg.stages.report.write_report", lambda *_: None)
     (tmp_path / "mine.py").write_text(MINE)
@@ -193,6 +199,7 @@ def test_a_run_on_two_devices(data, tmp_path, monkeypatch, capsys):
     assert (fold / "weights.safetensors").exists()
     assert "epoch 2  step 4" in (fold / "rank_1.txt").read_text()
     assert torch.get_num_threads() == threads
+    assert not threads_of_gloo()
 
 
 KILLED = """
@@ -216,6 +223,7 @@ def test_a_rank_that_dies_is_told_and_the_same_command_goes_on(data, tmp_path, m
     assert execute(words) == Exit.RESOURCES
     err = capsys.readouterr().err
     assert "3d_fullres fold 0 rank 1 was killed (SIGKILL)" in err
+    assert not threads_of_gloo()
     monkeypatch.undo()
     monkeypatch.setattr("seg.stages.report.write_report", lambda *_: None)
     assert execute(words) == 0

@@ -10,6 +10,7 @@ from seg.discovery import discover
 from seg.models import Configuration, Description, Labels, Plan, Topology
 from seg.normalisation import Normalisers
 from seg.preprocessing import Preparation, prepare
+from seg.resampling import resample
 from seg.restoring import (
     labels_for_next_stage,
     labels_from_probabilities,
@@ -126,6 +127,20 @@ def test_later_regions_are_painted_over_earlier_ones():
 
 def test_a_tie_is_the_first_class():
     assert labels_from_probabilities(np.full((3, 1, 1, 1), 1 / 3, np.float32), PLAIN).item() == 0
+
+
+def test_maps_of_16_bits_are_compared_in_16_bits():
+    """As nnU-Net does: of maps that differ by less than that can tell, the first wins."""
+    plan, configuration = make_plan((1.3, 0.9, 1.2))
+    image = np.random.default_rng(0).uniform(1, 2, (1, 20, 24, 28)).astype(np.float32)
+    case = prepare(image, (1.0, 1.0, 1.0), how(plan, configuration))
+    logits = torch.ones((3, *case.image.shape[1:]))
+    logits[1, ::2] += 2**-10
+    fine = resample(logits[1:2], (20, 24, 28), configuration.spacing, (1.0, 1.0, 1.0), configuration.order_logits)[0]
+    found = [restore_labels(given, case.properties, plan, configuration) for given in (logits.half(), logits)]
+    for labels, higher in zip(found, (fine.half() > 1, fine > 1), strict=True):
+        np.testing.assert_array_equal(labels == PLAIN.ids[1], higher)
+    assert (found[0] != found[1]).mean() > 0.1
 
 
 def test_ids_over_255_fit():

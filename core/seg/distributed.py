@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Ranks:
 @contextmanager
 def meeting(ranks: Ranks, place: Path, device: torch.device) -> Iterator[None]:
     """Join the other ranks at the file `place`, and leave them at the end."""
+    import_module("torch._dynamo")  # optimisers do: imported while there is a group it keeps that, with its threads
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -79,7 +81,7 @@ def meeting(ranks: Ranks, place: Path, device: torch.device) -> Iterator[None]:
 
 
 def _leave() -> None:
-    """End the group, and its threads with it: those that are left to the end of the process may abort it."""
+    """End the group, and its threads with it: those that are left behind may abort the process."""
     torch.distributed.destroy_process_group()
     gc.collect()
 

@@ -122,7 +122,7 @@ class Model:
     def logits(self, name: str, image: Tensor) -> Tensor | FileMaps:
         """Logits float32 (K, Z, Y, X) of a prepared image (C, Z, Y, X): the folds of configuration `name` combined.
 
-        Those of one fold are float16 where the model adds up its tiles in that (`half_sums`).
+        They are float16 where the model adds up its tiles in that (`half_sums`).
 
         Where they do not fit into the memory they lie in a file, and the folds are combined part by part: class by
         class, or a few slices after the other where the ensembler must see all classes.
@@ -133,9 +133,10 @@ class Model:
         if len(networks) == 1:
             return next(folds)
         shape = (configuration.topology.outputs, *image.shape[1:])
+        kind = torch.float16 if self.description.half_sums else torch.float32
         if room.device is not None:
-            return self._combined((fold[:].float() for fold in folds), shape)
-        kept, result = list(folds), FileMaps.zeros(shape, torch.float32)
+            return self._combined((fold[:].float() for fold in folds), shape).to(kind)
+        kept, result = list(folds), FileMaps.zeros(shape, kind)
         for part in parts(shape, whole_voxels=isinstance(self.ensembler, LabelledEnsembler)):
             target = result.tensor[part]
             target.copy_(self._combined((fold[part].float() for fold in kept), target.shape))

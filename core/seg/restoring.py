@@ -126,11 +126,14 @@ def _decide_on(target: Tensor, slabs: Iterable[tuple[Slab, Iterator[Tensor]]], l
 def _slabs(
     logits: Maps, shape: Size3, spacings: tuple[Spacing3, Spacing3], order: int
 ) -> Iterator[tuple[Slab, Iterator[Tensor]]]:
-    """The slabs of a grid of `shape`, each with its maps float32 (Z, Y, X), one after the other."""
-    device = logits[:0].device
-    for slab in slabs(logits.shape[1:], shape, spacings, (order, device), SLAB_VOXELS):
-        where = slab.where
-        yield slab, (slab.resample(logits[(slice(index, index + 1), *where)][0]) for index in range(logits.shape[0]))
+    """The slabs of a grid of `shape`, each with its maps float32 (Z, Y, X), one after the other.
+
+    They are rounded to the type of `logits`, as nnU-Net's are to its float16: which maps are equal then decides.
+    """
+    like = logits[:0]
+    for slab in slabs(logits.shape[1:], shape, spacings, (order, like.device), SLAB_VOXELS):
+        parts = (logits[(slice(index, index + 1), *slab.where)][0] for index in range(logits.shape[0]))
+        yield slab, (slab.resample(part).to(like.dtype).float() for part in parts)
 
 
 def _part(array: Tensor, slab: Slab) -> Tensor:
