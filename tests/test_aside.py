@@ -135,3 +135,16 @@ def test_after_an_error_all_is_told_but_a_listener_that_hangs_is_left(monkeypatc
     with pytest.raises(ValueError, match="mine"):
         tell_all(hangs, "a", ValueError("mine"))
     hangs.goes_on.set()
+
+
+def test_a_command_that_leaves_a_thread_behind_ends_without_pythons_end():
+    """Such a thread may come back from a library of C++ meanwhile, which aborts the process."""
+    code = ("import atexit, sys, threading; from seg.aside import Loose; from seg_cli.main import main; "
+            "atexit.register(print, 'taken down'); {}sys.argv[1:] = ['--version']; main()")
+    ends = []
+    for thread in ("", "Loose('read', threading.Event().wait); "):
+        done = subprocess.run([sys.executable, "-c", code.format(thread)], capture_output=True, text=True, check=True,
+                              timeout=LONG)
+        assert done.stdout.startswith("seg ")
+        ends.append("taken down" in done.stdout)
+    assert ends == [True, False]

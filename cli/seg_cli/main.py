@@ -31,7 +31,7 @@ from seg_cli.commands import (
 from seg_cli.console import print_records, warn
 from seg_cli.group import Commands, Stopped, Terminated
 
-READER = "batches"  # the thread of `seg.feeding` that makes them, which is there after a command only if it hangs
+LAST_S = 1.0  # for threads that are still at work at the end
 
 app = typer.Typer(
     name="seg",
@@ -83,10 +83,13 @@ def main() -> None:
     """The entry point of the command `seg`."""
     signal.signal(signal.SIGTERM, _terminate)
     code = execute(sys.argv[1:])
-    if any(thread.name == READER for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # it hangs in a read, with a lock of HDF5's that Python would wait for at its end
+    if threading.active_count() > 1:
+        from seg.aside import any_left
+
+        if any_left(LAST_S):  # one that hangs in a read may also have a lock of HDF5's that Python would wait for
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
+from threading import enumerate as threads_alive
 from typing import Any, TypeVar
 
 from seg.events import Event
@@ -18,22 +20,38 @@ T = TypeVar("T")
 LAST_S = 30.0  # how long work is waited for once something else has gone wrong
 
 
-class Aside:
-    """A thread that does what it is handed, in order. It is started by the first thing to do.
+class Loose(Thread):
+    """A thread that does not keep the process from ending: what hangs in it is left behind."""
 
-    Unlike those of `concurrent.futures` it does not keep the process from ending: what hangs in it is left behind.
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        super().__init__(target=work, name=name, daemon=True)
+        self.start()
+
+
+def any_left(seconds: float) -> bool:
+    """Whether a loose thread is at work still, after waiting for it so long.
+
+    Python must not take such a process down: a thread that comes back from a library of C++ meanwhile aborts it.
     """
+    until = time.monotonic() + seconds
+    left = [thread for thread in threads_alive() if isinstance(thread, Loose)]
+    for thread in left:
+        thread.join(max(0.0, until - time.monotonic()))
+    return any(thread.is_alive() for thread in left)
+
+
+class Aside:
+    """A loose thread that does what it is handed, in order. It is started by the first thing to do."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
-        self._thread: Thread | None = None
+        self._thread: Loose | None = None
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Have `call` done after all that was handed over before; what it raises is raised by the future's `result`."""
         if self._thread is None:
-            self._thread = Thread(target=_work_off, args=(self._work,), name=self._name, daemon=True)
-            self._thread.start()
+            self._thread = Loose(self._name, partial(_work_off, self._work))
         future: Future[T] = Future()
         self._work.put((call, future))
         return future

@@ -124,9 +124,9 @@ def _start(job: TrainingJob, words: Sequence[Any], lifeline: int, environment: d
     own = TrainingJob(configuration=job.configuration, fold=f"{job.fold} rank {rank}", command=(
         *job.command, "--device", device, "--rank", f"{rank}/{count}", "--meet", place, "--with-parent"), log=log)
     with log.open("ab") as stream:
+        size = stream.tell()
         process = subprocess.Popen(own.command, stdin=lifeline, stdout=stream, stderr=subprocess.STDOUT,  # noqa: S603
                                    env=environment, start_new_session=True)
-    size = log.stat().st_size
     return Running(own, process, size, size)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
 from attrs import evolve, frozen
 
 from seg.arrays import open_array
+from seg.aside import Loose
 from seg.contracts import FirstBatch, FirstPositions
 from seg.device import free_memory
 from seg.estimates import BYTES_IMAGE, BYTES_LABEL, format_bytes
@@ -117,6 +117,4 @@ def case_files() -> Iterator[ExitStack]:
     try:
         yield files
     finally:
-        closing = Thread(target=files.close, name="closing", daemon=True)
-        closing.start()
-        closing.join(CLOSE_S)
+        Loose("closing", files.close).join(CLOSE_S)

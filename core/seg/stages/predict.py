@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
+from seg.aside import Loose
 from seg.convert import load_json, write_json
 from seg.device import is_device_failure, is_out_of_memory
 from seg.device_faults import device_failed
@@ -240,7 +240,7 @@ def _begun(read: Callable[[Case], _Read], case: Case) -> tuple[float, Future[_Re
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
             reading.set_exception(error)
 
-    Thread(target=work, name="read", daemon=True).start()
+    Loose("read", work)
     return time.monotonic(), reading
 
 
