@@ -25,6 +25,7 @@ from seg.models import CaseMetrics, Evaluation, Labels
 from seg.progress import Progress, Silent
 
 COLUMNS = ("case", "class", "dice", "hd95_mm", "nsd", "truth_voxels", "predicted_voxels")
+NAMED = 5  # cases without a prediction are named; the others are counted
 Pair = tuple[NDArray[Any], NDArray[Any], Geometry]
 
 
@@ -115,9 +116,10 @@ def _pairs(truth: Path, prediction: Path, progress: Progress) -> dict[str, tuple
         faults = [Record(code="SEG-D40", found="no label maps", file=str(prediction))]
     if faults:
         raise SegError(faults)
-    for name in sorted(set(truths) - set(files)):
-        progress.say(str(Record(code="SEG-D40", case=name, severity="warning", found="a truth without a prediction",
-                                file=str(truths[name]), advice="The case counts nowhere.")))
+    if without := sorted(set(truths) - set(files)):
+        named = ", ".join(without[:NAMED]) + (", …" if len(without) > NAMED else "")
+        progress.say(str(Record(code="SEG-D40", severity="warning", file=str(truth), advice="They count nowhere.",
+                                found=f"truths without a prediction: {len(without)} ({named})")))
     return {name: (truths[name], path) for name, path in files.items()}
 
 
