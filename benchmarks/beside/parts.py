@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,6 +136,7 @@ def models(bench: Bench) -> Models:
 def prediction(bench: Bench) -> list[Row]:
     """A whole case with mirroring, from file to label map: each a command's whole process."""
     made, out = models(bench), bench.work / "predictions"
+    shutil.rmtree(out, ignore_errors=True)  # or what is there of the last call would be kept
     sides = {"float32": ["--autocast", "off"], "16-bit": ["--autocast", "on"]}
     help_text = subprocess.run([SEG, "predict", "--help"], check=True, capture_output=True, text=True).stdout
     if "--backend" in help_text:
@@ -182,6 +184,8 @@ def start(bench: Bench) -> list[Row]:
         Cases(shape=(24, 32, 32), spacing=(3.0, 1.6, 1.6), classes=3).write(small)
     image, theirs = small / "imagesTr/ct0_0000.nii.gz", bench.nnunet / "bin/nnUNetv2_predict_from_modelfolder"
     asked = ["-i", image.parent, "-m", made.theirs, "-f", "all", "-device", bench.device, "-npp", 1, "-nps", 1]
+    for folder in bench.work.glob("start*"):
+        shutil.rmtree(folder)  # as above
     found = in_turn({
         "seg": lambda turn: run([SEG, "predict", "-m", made.ours, "-i", image, "-o", bench.work / f"start{turn}",
                                  "--device", bench.device]),
