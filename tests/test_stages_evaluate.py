@@ -88,7 +88,7 @@ def test_a_truth_alone_is_a_warning_and_a_prediction_alone_an_error(folders):
     write(folders[0] / "c.nii.gz", cube())
     heard = Heard()
     assert len(evaluate_folders(*folders, LABELS, progress=heard).cases) == 2
-    assert any("case c" in text for text in heard.said)
+    assert any("without a prediction: 1 (c)" in text for text in heard.said)
     write(folders[1] / "d.nii.gz", cube())
     write(folders[1] / "e.nii.gz", cube())
     with pytest.raises(SegError) as caught:
