@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its users know
 
 from seg import SegError
-from seg._guard import from_image, load, read_geometry
+from seg._guard import ITK, from_image, load, read_geometry, save
 
 VOLUME = np.arange(2 * 6 * 8 * 10, dtype=np.float32).reshape(2, 6, 8, 10)[0]
 FLAT = (np.arange(24 * 20) * 7 % 251).astype(np.uint8).reshape(24, 20)
@@ -178,3 +178,37 @@ def test_a_stack_of_pages_has_the_spacing_of_the_file_beside_it(tmp_path):
         (tmp_path / "case.json").write_text(text)
         with pytest.raises(SegError, match="SEG-D16"):
             load(path)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of SimpleITK for files, and that nobody else could ask at that moment."""
+    asked = []
+
+    def watched(name, call):
+        def alone(*args, **kwargs):
+            asked.append(name)
+            assert ITK.locked()
+            return call(*args, **kwargs)
+
+        return alone
+
+    for name in ("ReadImageInformation", "Execute"):
+        monkeypatch.setattr(sitk.ImageFileReader, name, watched(name, getattr(sitk.ImageFileReader, name)))
+    monkeypatch.setattr(sitk, "WriteImage", watched("WriteImage", sitk.WriteImage))
+    return asked
+
+
+def test_one_thread_at_a_time_is_in_itk(tmp_path, calls):
+    """ITK 5 damages the heap where two threads read headers of NIfTI files (`_guard.ITK`)."""
+    files = [tmp_path / name for name in ("a.nii.gz", "a.nrrd", "a.mha")]
+    for file in files:
+        save(sitk.GetImageFromArray(VOLUME), file)
+        load(file)
+    (tmp_path / "series").mkdir()
+    image = sitk.GetImageFromArray(np.arange(80, dtype=np.int16).reshape(1, 8, 10))
+    with ITK:
+        sitk.WriteImage(image, str(tmp_path / "series" / "1.dcm"))
+    assert load(tmp_path / "series").array.shape == (1, 1, 8, 10)
+    assert set(calls) == {"ReadImageInformation", "Execute", "WriteImage"}
+    assert not ITK.locked()

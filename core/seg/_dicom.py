@@ -17,7 +17,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from seg._geometry import DIRECTION_TOLERANCE, Geometry, differences, from_sitk, spacing_record
-from seg._guard import Raw, from_image, last_line, sitk_quietly
+from seg._guard import ITK, Raw, from_image, last_line, sitk_quietly
 from seg.errors import Record, SegError
 from seg.files import digest_file
 from seg.inputs import is_dicom_file
@@ -79,7 +79,8 @@ def _read(path: Path, records: list[Record]) -> _Slice | None:
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")
     try:
-        image = reader.Execute()
+        with ITK:
+            image = reader.Execute()
         array, _ = from_image(image)
         geometry = from_sitk(image, components=image.GetNumberOfComponentsPerPixel())
     except (RuntimeError, ValueError) as error:

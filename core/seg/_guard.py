@@ -10,6 +10,7 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,13 @@ from seg.errors import Exit, Record, SegError
 from seg.inputs import IMAGE_ENDINGS, case_name, channel_of, image_ending, missing_record
 
 NIFTI = (".nii", ".nii.gz")
+ITK = Lock()
+"""Held while SimpleITK reads or writes a file: one thread at a time.
+
+ITK 5 keeps the name of the last NIfTI file in one string for all threads (`static std::string prev` in
+`NiftiImageIO::ReadImageInformation`), without a lock: of two that read headers at once each may free it, and the heap
+is damaged. Its other formats promise nothing either.
+"""
 
 
 @frozen(kw_only=True, eq=False)
@@ -79,7 +87,8 @@ def save(image: Any, path: Path, *, compression: int = -1) -> None:
         OSError: the file could not be written, or not all of it.
     """
     try:
-        sitk_quietly().WriteImage(image, str(path), useCompression=True, compressionLevel=compression)
+        with ITK:
+            sitk_quietly().WriteImage(image, str(path), useCompression=True, compressionLevel=compression)
         _check_written(path, image)
     except RuntimeError as error:
         raise OSError(str(error).strip().splitlines()[-1]) from None
@@ -109,8 +118,9 @@ def read_geometry(path: Path, raw: bytes | None = None) -> Geometry:
     try:
         if ending in NIFTI:
             _check_pixdim(path, raw)
-        reader = _reader(path)
-        reader.ReadImageInformation()
+        with ITK:
+            reader = _reader(path)
+            reader.ReadImageInformation()
         geometry = from_sitk(reader, ending, reader.GetNumberOfComponents())
     except ValueError as error:
         raise SegError(_damaged(path, error)) from None
@@ -189,7 +199,8 @@ def _reader(path: Path) -> Any:
 
 def _sitk_read(path: Path) -> Any:
     try:
-        return _reader(path).Execute()
+        with ITK:
+            return _reader(path).Execute()
     except RuntimeError as error:
         raise ValueError(last_line(error)) from None
 
