@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seg import Silent, aside
-from seg.aside import Aside, telling
+from seg import SegError, Silent, aside
+from seg.aside import Aside, any_left, in_threads, read_within, telling
 from seg.events import CasePreprocessed
 
 LONG = 60.0  # a wait that ends at once where nothing is broken
@@ -148,3 +148,70 @@ def test_a_command_that_leaves_a_thread_behind_ends_without_pythons_end():
         assert done.stdout.startswith("seg ")
         ends.append("taken down" in done.stdout)
     assert ends == [True, False]
+
+
+def test_what_is_read_or_raised_in_time_is_given():
+    assert read_within(LONG, Path("f"), lambda: threading.current_thread().name) == "read"
+    with pytest.raises(ZeroDivisionError):
+        read_within(LONG, Path("f"), lambda: 1 // 0)
+
+
+def test_what_is_not_read_in_time_is_told_and_left_behind():
+    mended = threading.Event()
+    with pytest.raises(SegError, match=r"not read after 0\.01 s") as caught:
+        read_within(0.01, Path("f"), mended.wait)
+    (record,) = caught.value.records
+    assert (record.code, record.file, caught.value.exit_code) == ("SEG-R10", "f", 5)
+    assert any_left(0.0)
+    mended.set()
+    assert not any_left(LONG)
+
+
+def alive():
+    return {thread for thread in threading.enumerate() if thread.name == "work"}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_give_what_one_loop_would_in_order(threads):
+    assert list(in_threads(lambda number: number * number, range(20), threads)) == [n * n for n in range(20)]
+    assert list(in_threads(str, [], threads)) == []
+    assert not alive()
+
+
+def test_so_many_threads_are_at_work_at_the_same_time():
+    both = threading.Barrier(2)
+    assert len(list(in_threads(lambda _: both.wait(LONG), range(6), 2))) == 6
+
+
+def test_what_one_raises_comes_at_its_turn_and_then_nothing_further_is_begun(monkeypatch):
+    monkeypatch.setattr(aside, "LEAVE_S", 0.01)
+    begun, raised = [], threading.Event()
+
+    def work(number):
+        begun.append(number)
+        if number == 1:
+            raise ValueError(number)
+        assert number == 0 or raised.wait(LONG)
+        return number
+
+    found = in_threads(work, range(100), 1)
+    assert next(found) == 0
+    with pytest.raises(ValueError, match="1"):
+        next(found)
+    raised.set()
+    for thread in alive():
+        thread.join(LONG)
+    assert begun in ([0, 1], [0, 1, 2])
+
+
+def test_who_ends_early_leaves_no_thread_unless_it_hangs(monkeypatch):
+    monkeypatch.setattr(aside, "LEAVE_S", 0.01)
+    mended = threading.Event()
+    found = in_threads(lambda number: number and mended.wait(), range(100), 2)
+    assert next(found) == 0
+    found.close()
+    assert alive()
+    mended.set()
+    for thread in alive():
+        thread.join(LONG)
+    assert not alive()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from seg import Silent, cut_patch, cut_previous
+from seg import SegError, Silent, cut_patch, cut_previous
 from seg.arrays import write_array
 from seg.models import CaseProperties, ComponentUse
 from seg.preprocessing import Prepared
@@ -47,7 +47,9 @@ def fold(tmp_path):
                             label=torch.from_numpy(rng.integers(-1, 3, SHAPE).astype(np.int16)), properties=properties)
         store.write(case, prepared, {}, (4, 4, 4), "digest")
     uses = {kind: ComponentUse(kind=kind, name="x", distribution="d", version="1") for kind in ("sampler", "augmenter")}
-    return SimpleNamespace(store=store, fold="0", components=SimpleNamespace(sampler=None, augmenter=None, uses=uses),
+    settings = SimpleNamespace(train=SimpleNamespace(stall_s=60.0))
+    components = SimpleNamespace(sampler=None, augmenter=None, uses=uses)
+    return SimpleNamespace(store=store, fold="0", settings=settings, components=components,
                            folder=SimpleNamespace(splits=lambda: [{"train": ["a", "c"], "val": ["b"]}]),
                            planned=SimpleNamespace(normalization=("zscore",) * 2, previous_stage=None))
 
@@ -107,6 +109,27 @@ def test_the_previous_stage_lies_beside_its_case_and_counts(fold, free, monkeypa
         assert all(isinstance(case.previous, kind) for case in data.cases)
         for case, arrays in zip(("a", "c"), data.cases, strict=True):
             assert torch.equal(cut_previous(arrays, (0, 0, 0), SHAPE), maps[case])
+
+
+@pytest.mark.parametrize(("memory", "reading"), [(10**9, "load"), (3000, "open")])
+def test_a_disk_that_does_not_answer_ends_it_and_says_which_case(fold, free, monkeypatch, memory, reading):
+    free(cpu=memory)
+    answers, read = threading.Event(), getattr(Store, reading)
+
+    def hanging(store, case):
+        if case == "c":
+            answers.wait()
+        return read(store, case)
+
+    monkeypatch.setattr(Store, reading, hanging)
+    fold.settings.train.stall_s = 0.5
+    try:
+        with ExitStack() as files, pytest.raises(SegError, match=r"not read after 0\.5 s") as caught:
+            training_data(fold, CPU, files, Silent())
+    finally:
+        answers.set()
+    (record,) = caught.value.records
+    assert (record.code, record.file, caught.value.exit_code) == ("SEG-R10", str(fold.store.path("c")), 5)
 
 
 def test_files_of_cases_are_closed_at_the_end_and_not_waited_for_where_one_hangs(monkeypatch):

@@ -127,7 +127,7 @@ import io, sys, threading
 from types import SimpleNamespace
 import h5py
 from seg import store, training
-from seg.stages import _cases
+from seg.stages import _cases, validate
 from seg_cli.main import main
 
 class Disk(io.FileIO):
@@ -140,30 +140,66 @@ class Disk(io.FileIO):
 def opened(path, mode, **how):
     return h5py.File(Disk(path), mode, rdcc_nbytes=0) if mode == "r" else h5py.File(path, mode, **how)
 
+store.h5py = SimpleNamespace(File=opened)
+"""
+IN_A_STEP = """
 step = training.Trainer.train_step
 def stepped(self, batch):
     step(self, batch)
     Disk.hangs = self.step >= 3
 
 training.Trainer.train_step = stepped
-store.h5py = SimpleNamespace(File=opened)
 _cases.free_memory = lambda device: 0
-main()
 """
+AT_THE_BEGINNING = """
+place_for = _cases.place_for
+def hanging(size, device):
+    Disk.hangs = True
+    return place_for(size, device)
+
+_cases.place_for = hanging
+"""
+AT_THE_VALIDATION = """
+ready = validate.ready
+def hanging(*args, **kwargs):
+    Disk.hangs = True
+    return ready(*args, **kwargs)
+
+validate.ready = hanging
+"""
+
+
+def run_stuck(tmp_path, when):
+    """A run of two folds whose disk hangs within HDF5, from when `when` says; it ends with one record."""
+    write_phantom(tmp_path / "data", cases=5, shape=(16, 20, 18))
+    words = ["run", str(tmp_path / "data"), "-o", str(tmp_path / "run"), "--device", "cpu", "--epochs", "2", "--fold",
+             "0,1", "--set", "train.steps_per_epoch=4", "--set", "architecture.features=4"]
+    done = subprocess.run([sys.executable, "-c", f"{STUCK}{when}main()", *words, "--set", "train.stall_s=1"],
+                          check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5, done.stderr
+    assert "SEG-R10 error" in done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr, tmp_path / "run/training/3d_fullres"
 
 
 def test_a_run_whose_disk_hangs_within_hdf5_ends_with_one_record_and_goes_on(tmp_path):
     """A reader holds h5py's lock then: neither its files nor the process may be waited for, nor the next fold begun."""
-    write_phantom(tmp_path / "data", cases=5, shape=(16, 20, 18))
-    words = ["run", str(tmp_path / "data"), "-o", str(tmp_path / "run"), "--device", "cpu", "--epochs", "2", "--fold",
-             "0,1", "--set", "train.steps_per_epoch=4", "--set", "architecture.features=4"]
-    done = subprocess.run([sys.executable, "-c", STUCK, *words, "--set", "train.stall_s=1"], check=False,
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 5, done.stderr
-    assert "read from the disk patch by patch: 0 B of memory free" in done.stderr
-    assert "SEG-R10 error" in done.stderr
-    assert "Traceback" not in done.stderr
-    folds = tmp_path / "run/training/3d_fullres"
+    told, folds = run_stuck(tmp_path, IN_A_STEP)
+    assert "read from the disk patch by patch: 0 B of memory free" in told
     assert [folder.name for folder in folds.iterdir() if folder.is_dir()] == ["fold_0"]
     assert load_state(newest_state(folds / "fold_0"))[1]["step"] in (3, 4)  # one was made ahead
+    assert execute(["train", str(tmp_path / "run")]) == 0
+
+
+def test_so_it_does_where_the_cases_of_a_training_are_loaded(tmp_path):
+    told, folds = run_stuck(tmp_path, AT_THE_BEGINNING)
+    assert "not read after 1 s" in told
+    assert newest_state(folds / "fold_0") is None
+    assert execute(["train", str(tmp_path / "run")]) == 0
+
+
+def test_and_where_they_are_validated(tmp_path):
+    told, folds = run_stuck(tmp_path, AT_THE_VALIDATION)
+    assert "not read after 1 s" in told
+    assert (folds / "fold_0" / "done.json").exists()
     assert execute(["train", str(tmp_path / "run")]) == 0

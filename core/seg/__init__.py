@@ -52,6 +52,7 @@ from seg.sides import Direction, opposite_pairs
 from seg.training_kinds import Executor, Loss, PartedCriterion, Recipe, RemoteExecutor, TrainingJob
 
 if TYPE_CHECKING:
+    from seg.aside import in_threads
     from seg.blocks import BlockStyle, ConvBlock, UpBlock, channels_last, encoder_stage, initialise, output_head
     from seg.cropping import bounding_box, nonzero_mask
     from seg.ensembling import best_candidate, running_mean
@@ -92,6 +93,7 @@ _LAZY = {
     "group_channels": "seg.inputs",
     "halving_weights": "seg.topology",
     "image_ending": "seg.inputs",
+    "in_threads": "seg.aside",
     "initialise": "seg.blocks",
     "is_dicom_folder": "seg.inputs",
     "lifeline": "seg.executing",
@@ -119,17 +121,17 @@ _LAZY = {
 
 __all__ = [
     "Architecture", "Augmenter", "Batch", "BlockStyle", "Candidate", "Case", "CaseArrays", "CaseIndex", "CaseMetrics",
-    "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction", "Ensembler",
-    "Evaluation", "Executor", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry", "Intensities",
-    "LabelledEnsembler", "Labels", "Layout", "Loss", "Metric", "Model", "Normaliser", "Offer", "PartedCriterion",
-    "Plan", "Planner", "Position", "Postprocessor", "Progress", "Prunable", "Recipe", "Record", "RemoteExecutor",
-    "Sampler", "Section", "SegError", "Silent", "Topology", "TrainingJob", "UpBlock", "Volume", "best_candidate",
-    "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous", "doubling_features", "encoder_stage",
-    "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "initialise", "is_dicom_folder",
-    "lifeline", "list_images", "load", "masked_mean", "missing_record", "name_records", "nonzero_mask", "one_hot",
-    "opposite_pairs", "option", "orientation", "output_head", "previous_channels", "read_image", "read_label",
-    "region_maps", "rename_nnunet", "run", "running_mean", "stage_voxels", "supervise", "to_device", "usage_error",
-    "write_label",
+    "CaseProperties", "ClassMetrics", "Configuration", "ConvBlock", "Dataset", "Description", "Direction",
+    "Ensembler", "Evaluation", "Executor", "Exit", "Exporter", "Fingerprint", "Fingerprinter", "Geometry",
+    "Intensities", "LabelledEnsembler", "Labels", "Layout", "Loss", "Metric", "Model", "Normaliser", "Offer",
+    "PartedCriterion", "Plan", "Planner", "Position", "Postprocessor", "Progress", "Prunable", "Recipe", "Record",
+    "RemoteExecutor", "Sampler", "Section", "SegError", "Silent", "Topology", "TrainingJob", "UpBlock", "Volume",
+    "best_candidate", "bounding_box", "case_name", "channels_last", "cut_patch", "cut_previous", "doubling_features",
+    "encoder_stage", "geometry_of", "group_channels", "halving_weights", "hookimpl", "image_ending", "in_threads",
+    "initialise", "is_dicom_folder", "lifeline", "list_images", "load", "masked_mean", "missing_record",
+    "name_records", "nonzero_mask", "one_hot", "opposite_pairs", "option", "orientation", "output_head",
+    "previous_channels", "read_image", "read_label", "region_maps", "rename_nnunet", "run", "running_mean",
+    "stage_voxels", "supervise", "to_device", "usage_error", "write_label",
 ]  # fmt: skip
 
 

@@ -46,8 +46,8 @@ class TrainOptions:
                            choices=("auto", "on", "off"))
     graph: str = option("auto", "on one CUDA device, start each step as one recorded CUDA graph; auto: where that is "
                         "measured to be faster; on: wherever it is right", choices=("auto", "on", "off"))
-    stall_s: float = option(600.0, "seconds that a batch of cases on the disk is waited for; then the state is saved "
-                            "and the training ends", ge=1)
+    stall_s: float = option(600.0, "seconds that a case, or a batch from the disk, is waited for; then the state "
+                            "is saved and the run ends", ge=1)
 
     @property
     def deciding(self) -> dict[str, Any]:

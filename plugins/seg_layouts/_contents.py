@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from seg import Labels, Record, SegError, geometry_of, image_ending, read_label
+from seg import Labels, Record, SegError, geometry_of, image_ending, in_threads, read_label
 
 MOST_CLASSES = 64  # more values than these are no classes but intensities
 COLOURS = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -20,8 +19,7 @@ def found_labels(paths: Sequence[Path], root: Path) -> Labels:
     Raises:
         SegError: there are more values than classes are likely (D10).
     """
-    with ThreadPoolExecutor(2) as pool:
-        values = sorted({value for found in pool.map(_values, paths) for value in found} - {0})
+    values = sorted({value for found in in_threads(_values, paths, 2) for value in found} - {0})
     if len(values) > MOST_CLASSES:
         raise SegError(Record(code="SEG-D10", found=f"the label maps hold {len(values)} different values",
                               file=str(root), expected=f"at most {MOST_CLASSES} classes",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from seg import (
     Record,
     SegError,
     bounding_box,
+    in_threads,
     nonzero_mask,
     option,
     read_image,
@@ -85,30 +86,25 @@ class NnUNetFingerprinter:
 
     def _measure(self, dataset: Dataset, progress: Progress) -> list[Measured]:
         """All cases, in order; a fault of one does not hide those of others."""
-        workers, count = ThreadPoolExecutor(self.threads), len(dataset.cases)
-        try:
-            share = Share(draws=max(self.samples // count, 1), kept=max(KEPT // count, 1000))
-            tasks = [workers.submit(_measure, case, dataset.description, share) for case in dataset.cases]
-            found, records = [], []
-            for outcome in _outcomes(tasks):
-                if isinstance(outcome, SegError):
-                    records += outcome.records
-                else:
-                    found.append(outcome)
-                progress.advance()
-        finally:
-            workers.shutdown(cancel_futures=True)
+        count, found, records = len(dataset.cases), list[Measured](), list[Record]()
+        share = Share(draws=max(self.samples // count, 1), kept=max(KEPT // count, 1000))
+        measure = partial(_measured, description=dataset.description, share=share)
+        for each in in_threads(measure, dataset.cases, self.threads):
+            if isinstance(each, SegError):
+                records += each.records
+            else:
+                found.append(each)
+            progress.advance()
         if records:
             raise SegError(records)
         return found
 
 
-def _outcomes(tasks: Sequence[Future[Measured]]) -> Iterator[Measured | SegError]:
-    for task in tasks:
-        try:
-            yield task.result()
-        except SegError as error:
-            yield error
+def _measured(case: Case, description: Description, share: Share) -> Measured | SegError:
+    try:
+        return _measure(case, description, share)
+    except SegError as error:
+        return error
 
 
 def _measure(case: Case, description: Description, share: Share) -> Measured:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from attrs import evolve, frozen
 
 from seg.arrays import open_array
-from seg.aside import Loose
+from seg.aside import Loose, read_within
 from seg.contracts import FirstBatch, FirstPositions
 from seg.device import free_memory
 from seg.estimates import BYTES_IMAGE, BYTES_LABEL, format_bytes
@@ -60,18 +61,18 @@ def training_data(fold: Fold, device: torch.device, files: ExitStack, progress: 
     """The training cases of a fold, where they are best; files that stay open are put on `files`.
 
     Raises:
-        SegError: a file is damaged (exit 3).
+        SegError: a file is damaged (exit 3), or the disk does not give it in time (exit 5).
     """
     store, previous = fold.store, previous_predictions(fold)
     training, _ = members(fold.folder.splits(), fold.fold, store.cases)
     size = size_of(store.manifest, training, len(fold.planned.normalization), 2 if previous else 1)
     place = place_for(size, device)
     progress.say(f"cases: {len(training)}, {format_bytes(size)}, {place.words}")
+    get = partial(_loaded, store, device=place.device) if place.device else partial(_opened, store, files=files)
     if place.device is None:
         _allow_open((2 if previous else 1) * len(training))
-        cases = [_opened(store, case, previous.get(case), files) for case in training]
-    else:
-        cases = [_loaded(store, case, previous.get(case), place.device) for case in training]
+    stall_s = fold.settings.train.stall_s
+    cases = [read_within(stall_s, store.path(case), partial(get, case, previous.get(case))) for case in training]
     components = fold.components
     return Data(cases=[case.arrays for case in cases], index=[case.index for case in cases],
                 sampler=FirstPositions(components.sampler, components.uses["sampler"]),

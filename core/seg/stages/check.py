@@ -34,11 +34,12 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from attrs import evolve, frozen
 
+from seg.aside import in_threads
 from seg.contracts import blamed, expect
 from seg.errors import Record, SegError
 from seg.models import Case, Dataset
@@ -161,13 +162,9 @@ def _unrecognised(path: Path, registry: Registry, broken: list[str]) -> Record:
 
 
 def _examined(dataset: Dataset, progress: Progress) -> Iterator[Examined]:
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="check")
-    try:
-        for case in pool.map(lambda case: examine(case, dataset), dataset.cases):
-            progress.advance()
-            yield case
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for case in in_threads(partial(examine, dataset=dataset), dataset.cases, THREADS):
+        progress.advance()
+        yield case
 
 
 def _once(records: Iterable[Record]) -> tuple[Record, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from seg.aside import Loose
+from seg.aside import Aside, begun
 from seg.convert import load_json, write_json
 from seg.device import is_device_failure, is_out_of_memory
 from seg.device_faults import device_failed
@@ -68,16 +69,16 @@ def predict(
     work = _Work(model=model, output=output, save_probabilities=save_probabilities, progress=progress,
                  ledger=load_json(output / LEDGER) if (output / LEDGER).exists() else {})
     progress.start("predict", len(cases))
-    with ThreadPoolExecutor(1, "write") as writer:
-        last: _Writing | None = None
-        try:
-            for case, reading in _ahead(work.read, cases, model.options.stall_s):
-                made = work.compute(case, reading)
-                work.finish(last)  # its files were written while this case was predicted
-                last = None if made is None else _Writing(made=made, files=writer.submit(work.write, made))
-                del made
-        finally:
-            work.finish(last)
+    writer, last = Aside("write"), None
+    try:
+        for case, reading in _ahead(work.read, cases, model.options.stall_s):
+            made = work.compute(case, reading)
+            work.finish(last)  # its files were written while this case was predicted
+            last = None if made is None else _Writing(made=made, files=writer.submit(partial(work.write, made)))
+            del made
+    finally:
+        work.finish(last)
+        writer.end()
     return work.outcome(cases)
 
 
@@ -232,16 +233,7 @@ def _ahead(
 
 def _begun(read: Callable[[Case], _Read], case: Case) -> tuple[float, Future[_Read]]:
     """A reading that has begun, and when; in a thread of its own, which may be left behind, even at the very end."""
-    reading: Future[_Read] = Future()
-
-    def work() -> None:
-        try:
-            reading.set_result(read(case))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
-            reading.set_exception(error)
-
-    Loose("read", work)
-    return time.monotonic(), reading
+    return time.monotonic(), begun("read", partial(read, case))
 
 
 def _result(reading: Future[_Read], stall_s: float) -> _Read:

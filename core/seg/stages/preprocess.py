@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
+from seg.aside import in_threads
 from seg.convert import to_data
 from seg.errors import Exit, Record, SegError, usage_error
 from seg.events import CasePreprocessed
@@ -123,20 +123,14 @@ class _Work:
 
     def run(self, cases: list[Case], progress: Progress) -> list[Record]:
         """Every case; those that fail give their records, ordered as the cases are."""
-        faults: dict[str, list[Record]] = {}
-        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preprocess")
-        try:
-            futures = {pool.submit(self._one, case): case.id for case in cases}
-            for future in as_completed(futures):
-                case = futures[future]
-                faults[case] = future.result()
-                progress.advance()
-                if not faults[case]:
-                    progress.tell(CasePreprocessed(folder=self.store.folder, case=case,
-                                                   configuration=self.how.configuration.name))
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return [record for case in cases for record in faults[case.id]]
+        faults: list[Record] = []
+        for case, found in zip(cases, in_threads(self._one, cases, _AT_ONCE), strict=True):
+            faults += found
+            progress.advance()
+            if not found:
+                progress.tell(CasePreprocessed(folder=self.store.folder, case=case.id,
+                                               configuration=self.how.configuration.name))
+        return faults
 
     def _one(self, case: Case) -> list[Record]:
         try:

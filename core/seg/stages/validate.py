@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg.arrays import write_array, write_maps
+from seg.aside import read_within
 from seg.convert import to_data
 from seg.device import choose_devices
 from seg.events import ValidationDone
@@ -128,8 +129,15 @@ def measured(
 
 
 def stored_input(case: str, fold: Fold, previous: Handed | None) -> tuple[StoredCase, Tensor]:
-    """A case out of the store, and what the network is given of it: float32 (C, Z, Y, X)."""
-    stored, before = fold.store.load(case), None if previous is None else previous.load()
+    """A case out of the store, and what the network is given of it: float32 (C, Z, Y, X).
+
+    Raises:
+        SegError: its file is damaged (exit 3), or the disk does not give it in time (exit 5).
+    """
+    def read() -> tuple[StoredCase, Tensor | None]:
+        return fold.store.load(case), None if previous is None else previous.load()
+
+    stored, before = read_within(fold.settings.train.stall_s, fold.store.path(case), read)
     return stored, with_previous(stored.arrays.image, before, fold.trained().topology.in_channels)
 
 
