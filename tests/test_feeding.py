@@ -3,12 +3,13 @@
 import threading
 from contextlib import contextmanager
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from seg import Batch, feeding
-from seg.feeding import InOrder, NoBatch, batches, lane_beside
+from seg.feeding import AHEAD, InOrder, NoBatch, SideStream, batches, lane_beside
 
 LONG = 60.0  # a wait that ends at once where nothing is broken
 
@@ -215,10 +216,40 @@ def test_the_networks_stream_waits_and_the_allocator_is_told_of_both_tensors(mon
     network, side, event = (Noting(name, calls) for name in ("network", "side", "event"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: network)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
-    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: event)
     lane = lane_beside(torch.device("cuda:1"))
     mark = lane.made()
     lane.take(Batch(image=Noting("image", calls), label=Noting("label", calls)), mark)
     assert calls == [
-        ("side", "wait_stream", network), ("event", "record", side), ("network", "wait_event", event),
+        ("side", "wait_stream", network), ("event", "record", side),
+        ("event", "record", network), ("network", "wait_event", event),
         ("image", "record_stream", network), ("label", "record_stream", network)]
+
+
+class Event:
+    """Stands for one of CUDA's; notes which are waited for, by the order in which they were recorded."""
+
+    recorded, waited = 0, None  # of all
+
+    def __init__(self, *, blocking):
+        assert blocking  # or the wait keeps a core busy
+
+    def record(self, _):
+        self.number, Event.recorded = Event.recorded, Event.recorded + 1
+
+    def synchronize(self):
+        Event.waited = self.number
+
+
+def test_the_host_is_few_steps_ahead_of_the_device(monkeypatch):
+    """Each batch lies in memory until its step is done."""
+    stream = SimpleNamespace(wait_event=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(Event, "recorded", 0)
+    map_ = SimpleNamespace(record_stream=lambda _: None)
+    lane = SideStream(device=torch.device("cuda:0"), stream=None)
+    for step in range(10):
+        lane.take(SimpleNamespace(image=map_, label=map_), None)
+        assert Event.waited == (step - AHEAD if step >= AHEAD else None)
+        assert len(lane.called) == min(step + 1, AHEAD)

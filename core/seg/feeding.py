@@ -1,13 +1,14 @@
 """What feeds the network: beside a device, each batch is made by a thread while the one before is worked on.
 
-On a CUDA device it is made on a stream of its own, and the host waits for neither. What is read from a disk may be
-waited for in vain: such a wait ends, and with it the training, whose state is saved.
+On a CUDA device it is made on a stream of its own, and the host is a few steps ahead of both. What is read from a disk
+may be waited for in vain: such a wait ends, and with it the training, whose state is saved.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,11 +17,12 @@ from itertools import count
 from typing import Any, Protocol
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 
 from seg.aside import Aside
 from seg.kinds import Batch
 
+AHEAD = 3  # steps that may be called for before the device has done them
 POLL_S = 0.5  # how often a wait for a batch looks whether the user wants an end
 CLOSE_S = 10.0  # how long the batch in the making is waited for at the end
 
@@ -67,6 +69,7 @@ class SideStream:
 
     device: torch.device
     stream: torch.cuda.Stream
+    called: deque[torch.cuda.Event] = field(factory=deque)  # an event behind each step that the host called for last
 
     @classmethod
     def beside(cls, device: torch.device) -> SideStream:
@@ -86,12 +89,19 @@ class SideStream:
         return event
 
     def take(self, batch: Batch, mark: torch.cuda.Event) -> None:
-        """The network's stream waits for the event, the host does not.
+        """The network's stream waits for the event, the host only for a step that was called for long ago.
 
         The batch's memory belongs to this stream, so the allocator is told that the network's uses it too: otherwise it
-        would go to the next batch as soon as Python lets go of this one.
+        would go to the next batch as soon as Python lets go of this one. It is free when the step is done; a host that
+        runs far ahead, as it may where a step is one graph, would fill the memory with batches, and the clock of a
+        budget would run ahead too.
         """
         current = torch.cuda.current_stream(self.device)
+        behind = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        behind.record(current)
+        self.called.append(behind)
+        if len(self.called) > AHEAD:
+            self.called.popleft().synchronize()
         current.wait_event(mark)
         batch.image.record_stream(current)
         batch.label.record_stream(current)
