@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -104,9 +105,11 @@ def training_arithmetic(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use the new API settings")  # torch 2.9, once, of what 2.13 keeps
+        before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
